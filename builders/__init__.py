@@ -1,0 +1,1 @@
+"""The oracles, one module each, and the pipeline that they share."""

@@ -1,0 +1,223 @@
+"""What an oracle declares and implements; the pipeline does the rest.
+
+An adapter declares its geometry, encoding and track table, and implements `Oracle.load` and `Oracle.reduce`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from chorus_store.layers import LAYERS, window_bins
+from chorus_store.sequence import Codes
+from chorus_store.tracks import TrackTable
+
+FloatArray = npt.NDArray[np.float32]
+BinArray = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of a model.
+
+    Attributes
+    ----------
+    name : str
+        As in the track table's ``head`` column.
+    resolution_bp : int
+        Base pairs per bin; 0 for a scalar head.
+    n_bins : int
+        Bins of the output; 1 for a scalar head.
+    offset_bp : int
+        Where the first bin starts in the input window.
+    """
+
+    name: str
+    resolution_bp: int
+    n_bins: int
+    offset_bp: int = 0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the model wants its sequence: channel order, value at unknown bases, constant flanks."""
+
+    order: str = "ACGT"
+    unknown: float = 0.0
+    left_flank: str = ""
+    right_flank: str = ""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Facts of one batch.
+
+    Attributes
+    ----------
+    statistics : ndarray of float32, shape (batch, track)
+        The layer's statistic of each track (window sum, …), summed in float64.
+    bins : ndarray of float32, shape (batch, slot, track), or None
+        Values of the chosen bins, in the order asked for; None if none were.
+    """
+
+    statistics: FloatArray
+    bins: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WindowGroup:
+    """Tracks of one head that share a central window, half-open in bins."""
+
+    head: Head
+    first: int
+    stop: int
+    rows: npt.NDArray[np.intp]
+    channels: npt.NDArray[np.intp]
+
+
+class Oracle(ABC):
+    """A sequence-to-function model, ready to be scored.
+
+    Subclasses set the class attributes, `heads` and `tracks`, and implement `load` and `reduce`.
+
+    Attributes
+    ----------
+    name : str
+        Lower-case identifier; names the store, the NPZ and ``python -m builders.{name}``.
+    title : str
+        Name for people.
+    version : str
+        Of the model, not of this package.
+    assembly : str
+        Genome assembly of the tracks.
+    input_length_bp : int
+        Bases of one input window; the variant base sits at ``input_length_bp // 2 - 1``.
+    max_unknown_fraction : float
+        Windows with more unknown bases than this are left out of the plan.
+    encoding : Encoding
+        How sequences are turned into numbers.
+    plan_defaults : mapping
+        Fields of `chorus_store.plan.PlanOptions` in which this oracle differs from the defaults.
+    tracks_per_unit : int or None
+        None when all tracks come out of one pass; 1 for one model per track.
+    seconds_per_sequence : mapping of (device, precision) to float
+        Measured forward times, for estimates.
+    heads : tuple of Head
+    tracks : TrackTable
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    version: ClassVar[str] = "1"
+    assembly: ClassVar[str] = "hg38"
+    licence: ClassVar[str] = ""
+    input_length_bp: int
+    max_unknown_fraction: ClassVar[float] = 0.5
+    encoding: ClassVar[Encoding] = Encoding()
+    plan_defaults: ClassVar[Mapping[str, Any]] = {}
+    tracks_per_unit: ClassVar[int | None] = None
+    seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {}
+    default_batch: ClassVar[int] = 4
+    heads: tuple[Head, ...]
+    tracks: TrackTable
+
+    @abstractmethod
+    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
+        """Make the model ready.
+
+        Parameters
+        ----------
+        weights : Path or None
+            File or directory of published weights; None makes random weights from ``seed``.
+        device : str
+            ``cpu``, ``cuda:0``, …
+        precision : {"fp32", "tf32", "bf16"}
+            Arithmetic of the forward pass; sums over windows are float64 in any case.
+        seed : int
+            Of the random weights.
+
+        Raises
+        ------
+        WeightsError
+            The weights are of another architecture, damaged or missing.
+        BackendUnavailableError
+            The framework is not installed, or has no such device.
+        """
+
+    @abstractmethod
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        """Predict a batch and keep only its facts.
+
+        Parameters
+        ----------
+        codes : ndarray of uint8, shape (batch, input_length_bp)
+            Base codes of `chorus_store.sequence`.
+        bins : mapping of resolution in bp to ndarray of int32, shape (batch, slot), or None
+            Bins whose values are wanted, for the heads of that resolution.
+        """
+
+    def head_of(self, name: str) -> Head:
+        """The head of that name."""
+        return next(head for head in self.heads if head.name == name)
+
+    def bins_by_resolution(self) -> dict[int, int]:
+        """Output bins per resolution, finest first; empty for scalar oracles."""
+        return dict(sorted((h.resolution_bp, h.n_bins) for h in self.heads if h.resolution_bp > 0))
+
+    def window_groups(self) -> list[WindowGroup]:
+        """Tracks grouped by head and central window."""
+        groups = []
+        windows = np.array([LAYERS[layer].window_bp for layer in self.tracks.layer.tolist()])
+        for head in self.heads:
+            of_head = self.tracks.head == head.name
+            for window_bp in sorted(set(windows[of_head].tolist())):
+                rows = np.flatnonzero(of_head & (windows == window_bp))
+                first, stop = (
+                    window_bins(window_bp, head.resolution_bp, head.n_bins) if head.resolution_bp else (0, head.n_bins)
+                )
+                groups.append(WindowGroup(head, first, stop, rows, self.tracks.channel[rows].astype(np.intp)))
+        return groups
+
+    def resolutions(self) -> npt.NDArray[np.int64]:
+        """Resolution in bp of every track."""
+        by_head = {head.name: head.resolution_bp for head in self.heads}
+        return np.array([by_head[name] for name in self.tracks.head.tolist()], dtype=np.int64)
+
+
+def reduce_arrays(
+    oracle: Oracle, predictions: Mapping[str, FloatArray], bins: Mapping[int, BinArray] | None = None
+) -> Reduced:
+    """Reduce full predictions that are already NumPy arrays.
+
+    The plain definition of `Oracle.reduce`: adapters that cannot gather on the device call it, and the others are
+    tested against it.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Declares heads and tracks.
+    predictions : mapping of head name to ndarray of float32, shape (batch, bins, channels)
+        Full outputs.
+    bins : mapping of resolution to ndarray of int32, shape (batch, slot), or None
+        As in `Oracle.reduce`.
+    """
+    batch = len(next(iter(predictions.values())))
+    n_tracks = len(oracle.tracks)
+    statistics = np.empty((batch, n_tracks), np.float32)
+    slots = next(iter(bins.values())).shape[1] if bins else 0
+    chosen = np.empty((batch, slots, n_tracks), np.float32) if bins else None
+    for group in oracle.window_groups():
+        prediction = predictions[group.head.name]
+        window = prediction[:, group.first : group.stop].sum(axis=1, dtype=np.float64)
+        statistics[:, group.rows] = window[:, group.channels]
+        if chosen is not None and bins is not None and group.head.resolution_bp in bins:
+            wanted = bins[group.head.resolution_bp]
+            for i in range(batch):
+                chosen[i][:, group.rows] = prediction[i, wanted[i]][:, group.channels]
+    return Reduced(statistics, chosen)

@@ -1,0 +1,1 @@
+"""Per-track backgrounds of genomic sequence-to-function models, as labelled Zarr stores."""

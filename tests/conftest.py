@@ -1,0 +1,18 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real inputs and golden outputs; tests that use it carry the marker ``shared``."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("CHORUS_SHARED", default))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/")
+    return folder
