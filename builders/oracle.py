@@ -5,6 +5,7 @@ An adapter declares its geometry, encoding and track table, and implements `Orac
 
 from __future__ import annotations
 
+import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,6 +109,10 @@ class Oracle(ABC):
         None when all tracks come out of one pass; 1 for one model per track.
     seconds_per_sequence : mapping of (device, precision) to float
         Measured forward times, for estimates.
+    default_batch : int
+        Sequences per forward pass where none are asked for.
+    expected_tracks : int
+        Tracks of the published model.
     heads : tuple of Head
     tracks : TrackTable
     """
@@ -124,8 +129,35 @@ class Oracle(ABC):
     tracks_per_unit: ClassVar[int | None] = None
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {}
     default_batch: ClassVar[int] = 4
+    expected_tracks: ClassVar[int]
     heads: tuple[Head, ...]
     tracks: TrackTable
+
+    @classmethod
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add the oracle's own command-line options; none by default."""
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Oracle:
+        """Make the oracle that the command line asks for.
+
+        Parameters
+        ----------
+        args : Namespace
+            Parsed options, those of `add_options` among them.
+        tracks : Path or None
+            File of the track table; None if the oracle needs none.
+        """
+
+    @classmethod
+    def resources(cls, args: argparse.Namespace) -> dict[str, str]:
+        """What the oracle downloads when it is not given: option (``tracks``, ``weights``) to resource name."""
+        return {}
+
+    def settings(self) -> dict[str, str]:
+        """What else the numbers depend on, besides weights and precision: backend, size, …"""
+        return {}
 
     @abstractmethod
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:

@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from chorus_store.errors import InputError
 
@@ -34,9 +35,13 @@ CDFS = ("effect", "summary", "perbin")
 TRACKS_PER_CHUNK = 4
 #: Rows of a CDF per file, about.
 TRACKS_PER_SHARD = 1024
+#: Compaction works through the tracks in groups of at most this many, so shards and fact chunks are aligned to it.
+TRACKS_PER_GROUP = 64
 #: Decoded size aimed at for one inner chunk of the facts.
 FACT_CHUNK_BYTES = 512 * 1024
 
+#: The two kinds of positions of a plan.
+Kind = Literal["variants", "baselines"]
 PLAN, SAMPLES, PROGRESS, RUNS = "plan", "samples", "progress", "runs"
 
 
@@ -90,14 +95,14 @@ class FactArray:
     ----------
     name : str
         Path below ``/samples``.
-    kind : str
+    kind : Kind
         Which part of the plan its samples come from: ``variants`` or ``baselines``.
     slots : bool
         Whether every position has one sample per bin slot rather than one.
     """
 
     name: str
-    kind: str
+    kind: Kind
     slots: bool = False
 
 
@@ -135,15 +140,16 @@ def cdf_codecs(codec: str = "blosc") -> dict[str, Any]:
 
 
 def tracks_per_shard(n_tracks: int) -> int:
-    """Rows of one CDF shard: about `TRACKS_PER_SHARD`, the same for every shard, whole inner chunks.
+    """Rows of one CDF shard: about `TRACKS_PER_SHARD`, all shards alike, aligned to groups and chunks.
 
     Examples
     --------
     >>> tracks_per_shard(5313), tracks_per_shard(6)
-    (888, 8)
+    (896, 8)
     """
     n_shards = math.ceil(n_tracks / TRACKS_PER_SHARD)
-    return math.ceil(n_tracks / n_shards / TRACKS_PER_CHUNK) * TRACKS_PER_CHUNK
+    step = TRACKS_PER_GROUP if n_tracks > TRACKS_PER_GROUP else TRACKS_PER_CHUNK
+    return math.ceil(n_tracks / n_shards / step) * step
 
 
 def create_root_array(
@@ -184,15 +190,15 @@ def write_root_array(group: zarr.Group, name: str, values: npt.ArrayLike) -> Non
 
 
 def fact_chunk_tracks(unit_samples: int, unit_tracks: int) -> int:
-    """Tracks of one inner chunk of the facts: a power of two that makes about `FACT_CHUNK_BYTES`.
+    """Tracks of one inner chunk of the facts: a power of two that makes at most `FACT_CHUNK_BYTES`.
 
     Examples
     --------
     >>> fact_chunk_tracks(4096, 5313), fact_chunk_tracks(128, 5313), fact_chunk_tracks(31500, 1)
-    (32, 1024, 1)
+    (32, 64, 1)
     """
-    wanted = max(1, FACT_CHUNK_BYTES // (4 * max(unit_samples, 1)))
-    return int(min(2 ** (wanted.bit_length() - 1), 2 ** (max(unit_tracks, 1) - 1).bit_length()))
+    wanted = min(FACT_CHUNK_BYTES // (4 * unit_samples), TRACKS_PER_GROUP, unit_tracks)
+    return int(2 ** (max(wanted, 1).bit_length() - 1))
 
 
 def create_fact_array(
@@ -227,6 +233,35 @@ def create_fact_array(
         fill_value=np.nan,
         dimension_names=("sample", "track"),
         config={"write_empty_chunks": True},
+    )
+
+
+def write_table(group: zarr.Group, name: str, table: xr.Dataset) -> None:
+    """Write a small Dataset of plain columns as a group below ``group``, strings as Zarr strings."""
+    target = group.create_group(name, attributes={str(key): value for key, value in table.attrs.items()})
+    for key, variable in table.variables.items():
+        text = variable.dtype.kind in "UOT"
+        array = target.create_array(
+            str(key),
+            shape=variable.shape,
+            chunks=tuple(max(1, size) for size in variable.shape),
+            dtype=str if text else variable.dtype,
+            dimension_names=[str(dim) for dim in variable.dims],
+            compressors=[ZstdCodec(level=5, checksum=True)],
+        )
+        array[...] = variable.values.astype(np.dtypes.StringDType()) if text else variable.values
+
+
+def read_table(store: Path, name: str) -> xr.Dataset:
+    """Read what `write_table` wrote, all of it, strings as NumPy strings."""
+    with xr.open_zarr(store, group=name, consolidated=False, zarr_format=3, chunks=None) as lazy:
+        table: xr.Dataset = lazy.load()
+    return table.assign(
+        {
+            key: (variable.dims, np.array(variable.values.tolist(), dtype=np.str_))
+            for key, variable in table.variables.items()
+            if variable.dtype.kind == "T"
+        }
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from chorus_store.errors import TrackTableError
 from chorus_store.layers import LAYERS, Layer
@@ -96,6 +97,10 @@ class TrackTable:
         """The same table with only these rows, in this order."""
         index = np.asarray(rows)
         return TrackTable(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def to_dataset(self) -> xr.Dataset:
+        """The same columns as a Dataset with the dimension ``track``."""
+        return xr.Dataset({field.name: ("track", getattr(self, field.name)) for field in fields(self)})
 
     def digest(self) -> str:
         """SHA-256 over all columns, hexadecimal."""

@@ -1,0 +1,176 @@
+"""Does an oracle do what it declares? Checks that any loaded adapter must pass.
+
+Every check takes a loaded `Oracle`, asks it through `Oracle.reduce` alone, and returns its findings as sentences; an
+empty list means that it conforms. `check` runs them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.oracle import BinArray, FloatArray, Head, Oracle
+from chorus_store.layers import LAYERS
+from chorus_store.sequence import Codes
+
+#: Bins on either side of a probe in which its effect is looked for.
+_NEIGHBOURHOOD = 16
+
+
+def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0) -> list[str]:
+    """Run every check.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Loaded.
+    layers : mapping of layer to int, or None
+        Expected number of tracks per layer; None leaves this check out.
+    seed : int
+        Of the random sequences.
+
+    Returns
+    -------
+    list of str
+        What does not conform.
+    """
+    findings = check_declaration(oracle)
+    if layers is not None:
+        findings += check_layers(oracle, layers)
+    if findings:  # the other checks lean on the declaration
+        return findings
+    return check_reduce(oracle, seed) + check_batch(oracle, seed) + check_geometry(oracle, seed)
+
+
+def check_declaration(oracle: Oracle) -> list[str]:
+    """Outputs lie inside the input, the variant base inside the outputs, and every track belongs to a head."""
+    findings = []
+    variant = oracle.input_length_bp // 2 - 1
+    for head in _binned(oracle):
+        end = head.offset_bp + head.n_bins * head.resolution_bp
+        if not 0 <= head.offset_bp <= variant < end <= oracle.input_length_bp:
+            findings.append(
+                f"head {head.name} covers [{head.offset_bp}, {end}) of an input of {oracle.input_length_bp} bp, "
+                f"which must hold it and it the variant base {variant}"
+            )
+    unknown = sorted(set(oracle.tracks.head.tolist()) - {head.name for head in oracle.heads})
+    if unknown:
+        findings.append(f"tracks name heads that are not declared: {', '.join(unknown)}")
+    return findings
+
+
+def check_layers(oracle: Oracle, expected: Mapping[str, int]) -> list[str]:
+    """The track table has the expected number of tracks per layer."""
+    counts = oracle.tracks.layer_counts()
+    return [
+        f"layer {layer} has {counts.get(layer, 0)} tracks instead of {expected.get(layer, 0)}"
+        for layer in sorted(counts.keys() | expected.keys())
+        if counts.get(layer, 0) != expected.get(layer, 0)
+    ]
+
+
+def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]:
+    """Statistics of binned heads equal float64 sums over the bins of their window, asked for one by one."""
+    codes = _random_codes(oracle, 1, seed)
+    findings = []
+    for group in oracle.window_groups():
+        head = group.head
+        if head.resolution_bp == 0 or any(LAYERS[name].aggregation != "sum" for name in oracle.tracks.layer[group.rows]):
+            continue
+        window = np.arange(group.first, group.stop)
+        reduced = oracle.reduce(codes, _bins_everywhere(oracle, head, window))
+        if reduced.bins is None:
+            findings.append(f"head {head.name}: bins were asked for and none came")
+            continue
+        sums = reduced.bins[:, :, group.rows].sum(axis=1, dtype=np.float64)
+        difference = _relative(reduced.statistics[:, group.rows], sums)
+        if not difference <= rtol:
+            findings.append(
+                f"head {head.name}, bins [{group.first}, {group.stop}): statistics differ from the sums of these bins "
+                f"by {difference:.1e} (relative), more than {rtol:.0e}"
+            )
+    return findings
+
+
+def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-5) -> list[str]:
+    """A batch gives what its sequences give one by one."""
+    codes = _random_codes(oracle, size, seed)
+    rng = np.random.default_rng(seed)
+    bins = {
+        resolution: rng.integers(0, n_bins, (size, 8), dtype=np.int32)
+        for resolution, n_bins in oracle.bins_by_resolution().items()
+    }
+    batch = oracle.reduce(codes, bins or None)
+    singles = [oracle.reduce(codes[i : i + 1], {r: b[i : i + 1] for r, b in bins.items()} or None) for i in range(size)]
+    findings = []
+    differences = {"statistics": _relative(batch.statistics, np.concatenate([one.statistics for one in singles]))}
+    if batch.bins is not None:
+        parts = [one.bins for one in singles if one.bins is not None]
+        differences["bins"] = _relative(batch.bins, np.concatenate(parts))
+    for what, difference in differences.items():
+        if not difference <= rtol:
+            findings.append(
+                f"{what} of a batch of {size} differ from those of its sequences by {difference:.1e} (relative), "
+                f"more than {rtol:.0e}"
+            )
+    return findings
+
+
+def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: int = 1, repeats: int = 4) -> list[str]:
+    """A changed base changes the bin that the declaration gives it the most.
+
+    Probed at the variant base and a quarter of the output to either side, so that a shifted, stretched or reversed
+    output shows. The variant base is the last of its bin and random weights are not symmetric, hence the tolerance.
+    """
+    findings = []
+    for head in _binned(oracle):
+        quarter = head.n_bins * head.resolution_bp // 4
+        for shift in (0, -quarter, quarter):
+            position = oracle.input_length_bp // 2 - 1 + shift
+            declared = (position - head.offset_bp) // head.resolution_bp
+            found = _most_changed_bin(oracle, head, position, declared, seed, repeats)
+            if abs(found - declared) > tolerance_bins:
+                findings.append(
+                    f"head {head.name}: a change of base {position} changes bin {found} the most, "
+                    f"the declaration says bin {declared}"
+                )
+    return findings
+
+
+def _most_changed_bin(oracle: Oracle, head: Head, position: int, declared: int, seed: int, repeats: int) -> int:
+    first = max(0, declared - _NEIGHBOURHOOD)
+    nearby = np.arange(first, min(head.n_bins, declared + _NEIGHBOURHOOD + 1))
+    reference = _random_codes(oracle, repeats, seed)
+    alternate = reference.copy()
+    alternate[:, position] = (alternate[:, position] + 1) % 4
+    rows = np.flatnonzero(oracle.tracks.head == head.name)
+    wanted = _bins_everywhere(oracle, head, nearby)
+    values = []
+    for codes in (reference, alternate):
+        chosen = [oracle.reduce(codes[i : i + 1], wanted).bins for i in range(repeats)]
+        values.append(np.stack([one[0][:, rows] for one in chosen if one is not None]))
+    change = np.abs(values[1] - values[0]).sum(axis=(0, 2), dtype=np.float64)
+    return first + int(change.argmax())
+
+
+def _binned(oracle: Oracle) -> list[Head]:
+    return [head for head in oracle.heads if head.resolution_bp > 0]
+
+
+def _random_codes(oracle: Oracle, n: int, seed: int) -> Codes:
+    return np.random.default_rng(seed).integers(0, 4, (n, oracle.input_length_bp), dtype=np.uint8)
+
+
+def _bins_everywhere(oracle: Oracle, head: Head, wanted: npt.NDArray[np.intp]) -> dict[int, BinArray]:
+    """A request for these bins of one head; the other resolutions must be asked for as many."""
+    request = {r: np.zeros((1, len(wanted)), np.int32) for r in oracle.bins_by_resolution()}
+    request[head.resolution_bp] = wanted[None].astype(np.int32)
+    return request
+
+
+def _relative(found: FloatArray, expected: npt.NDArray[np.floating]) -> float:
+    """Largest difference, relative to the expected value or, for small ones, to the typical value."""
+    scale = np.maximum(np.abs(expected), np.abs(expected).mean())
+    return float((np.abs(found - expected) / np.where(scale > 0, scale, 1)).max())

@@ -1,0 +1,381 @@
+"""One build: plan → score → compact → publish, each part on its own or all in a row, each to be rerun at will."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from builders.batches import valid_positions
+from builders.oracle import Oracle
+from builders.score import Accounting, score
+from builders.software import software_versions
+from chorus_store import facts, layout, schema
+from chorus_store.annotations import read_ccres, read_genes
+from chorus_store.compact import cdfs_of
+from chorus_store.errors import InputError, StoreMismatchError, StoreWriteError
+from chorus_store.facts import FactStore, Shape, Unit
+from chorus_store.genome import Genome
+from chorus_store.npz import export_npz
+from chorus_store.plan import Kind, Plan, PlanOptions, build_plan
+from chorus_store.publish import PublishOptions, publish
+
+log = logging.getLogger("chorus.build")
+
+KINDS_OF_PART: Mapping[str, tuple[Kind, ...]] = {
+    "variants": ("variants",),
+    "baselines": ("baselines",),
+    "merge": (),
+    "both": ("variants", "baselines"),
+    "all": ("variants", "baselines"),
+}
+MERGING_PARTS = ("merge", "both", "all")
+DEFAULT_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of a build; None where a stratum that needs one is not wanted."""
+
+    fasta: Path
+    gtf: Path | None = None
+    ccres: Path | None = None
+    tracks: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a build, besides its inputs.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the store and the NPZ go.
+    demo : bool
+        Synthetic genome or random weights: marked as such, and named so.
+    device, precision : str
+        Of the forward pass.
+    batch : int
+        Sequences per forward pass.
+    seed : int
+        Of random weights.
+    block : int or None
+        Positions per unit of work; None takes the existing store's, else `DEFAULT_BLOCK`.
+    shard : (int, int)
+        K and N: do every N-th unit, starting with the K-th.
+    plan : PlanOptions
+    publish : PublishOptions
+    dask : str or None
+        Address of a Dask scheduler that compacts.
+    command : list of str
+        For the run record.
+    """
+
+    folder: Path
+    demo: bool = False
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch: int = 4
+    seed: int = 0
+    block: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    publish: PublishOptions = field(default_factory=PublishOptions)
+    dask: str | None = None
+    command: list[str] = field(default_factory=lambda: list(sys.argv))
+
+    def store_path(self, oracle: str) -> Path:
+        """Where the store of an oracle is."""
+        return self.folder / f"{oracle}{'_demo' if self.demo else ''}.zarr"
+
+    def npz_path(self, oracle: str) -> Path:
+        """Where the NPZ of an oracle is; a demo never takes the canonical name."""
+        return self.folder / f"{oracle}{'_demo' if self.demo else ''}_pertrack.npz"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of the names and hashes of all files of a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _described(path: Path | None) -> dict[str, Any] | None:
+    return None if path is None else {"name": path.name, "sha256": sha256_of(path)}
+
+
+class Build:
+    """One oracle, its inputs and its store.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Not yet loaded; it is loaded only if there is something to score.
+    inputs : Inputs
+    settings : Settings
+
+    Raises
+    ------
+    StoreMismatchError
+        The store that is there was built from something else.
+    ChorusStoreError
+        Any input that cannot be used.
+    """
+
+    def __init__(self, oracle: Oracle, inputs: Inputs, settings: Settings) -> None:
+        self.oracle, self.inputs, self.settings = oracle, inputs, settings
+        self.genome = Genome(inputs.fasta)
+        if not settings.demo:
+            self.genome.check_assembly(oracle.assembly)
+        self.path = settings.store_path(oracle.name)
+        described = self._describe_inputs()
+        identity = self._identity(described)
+        if self.path.exists():
+            self.store = FactStore(self.path)
+            _require_same(self.path, self.store.build["identity"], identity)
+            self.plan = _read_plan(self.path)
+        else:
+            self.plan = self._make_plan()
+            log.info("%r", self.plan)
+            self.store = self._create(described, identity)
+
+    def _describe_inputs(self) -> dict[str, Any]:
+        weights = _described(self.inputs.weights)
+        if weights is None:
+            seed = self.settings.seed
+            text = f"random weights, seed {seed}, {sorted(self.oracle.settings().items())}"
+            weights = {"name": f"random weights (seed {seed})", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        tracks = {"name": self.inputs.tracks.name if self.inputs.tracks else self.oracle.name}
+        return {
+            "genome": self.genome.fingerprint(),
+            "genes": _described(self.inputs.gtf),
+            "ccres": _described(self.inputs.ccres),
+            "tracks": {**tracks, "sha256": self.oracle.tracks.digest()},
+            "weights": weights,
+        }
+
+    def _identity(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that the facts depend on; a store with another identity is not touched."""
+        identity: dict[str, Any] = {
+            "oracle": f"{self.oracle.name} {self.oracle.version}",
+            "input_length_bp": self.oracle.input_length_bp,
+            "precision": self.settings.precision,
+            **self.oracle.settings(),
+            "genome": described["genome"]["fasta_sha256_prefix64mb"] + described["genome"]["fai_sha256"],
+        }
+        for name in ("genes", "ccres", "tracks", "weights"):
+            identity[name] = (described[name] or {}).get("sha256")
+        for option, value in self.settings.plan.to_dict().items():
+            identity[f"plan {option}"] = value
+        return identity
+
+    def _make_plan(self) -> Plan:
+        log.info("planning: reading annotations and the genome")
+        return build_plan(
+            self.genome,
+            read_genes(self.inputs.gtf) if self.inputs.gtf else None,
+            read_ccres(self.inputs.ccres) if self.inputs.ccres else None,
+            self.settings.plan,
+            input_length_bp=self.oracle.input_length_bp,
+            max_unknown_fraction=self.oracle.max_unknown_fraction,
+            bins_by_resolution=self.oracle.bins_by_resolution(),
+        )
+
+    def _create(self, described: dict[str, Any], identity: dict[str, Any]) -> FactStore:
+        oracle, settings, plan = self.oracle, self.settings, self.plan
+        shape = Shape(
+            n_variants=len(plan.variants.pos),
+            n_baselines=len(plan.baselines.pos),
+            n_tracks=len(oracle.tracks),
+            bin_slots=settings.plan.bin_slots if oracle.bins_by_resolution() else 0,
+            block=settings.block or DEFAULT_BLOCK,
+            tracks_per_unit=oracle.tracks_per_unit or len(oracle.tracks),
+        )
+        _require_space(settings.folder, shape.total_bytes())
+        described["genome"]["sha256"] = self.genome.sha256()
+        strata = plan.strata()
+        build = {
+            "identity": identity,
+            "parameters": {
+                "plan": settings.plan.to_dict(),
+                "precision": settings.precision,
+                "backend": oracle.settings().get("backend", oracle.name),
+                "batch": settings.batch,
+                "seed": settings.seed if self.inputs.weights is None else None,
+            },
+            "geometry": {
+                "input_length_bp": oracle.input_length_bp,
+                "heads": [dict(head.__dict__) for head in oracle.heads],
+            },
+            "inputs": described,
+            "plan": {
+                "sha256": plan.sha256,
+                "effect_sha256": plan.effect_sha256,
+                "activity_sha256": plan.activity_sha256,
+                "effect_strata": strata["variants"],
+                "activity_strata": strata["baselines"],
+                "seeds": {name: value for name, value in settings.plan.to_dict().items() if name.endswith("_seed")},
+            },
+        }
+        root = {
+            "schema": {"name": layout.SCHEMA_NAME, "version": layout.SCHEMA_VERSION},
+            "oracle": {
+                "name": oracle.name,
+                "title": oracle.title,
+                "version": oracle.version,
+                "licence": oracle.licence,
+            },
+            "genome": "synthetic" if settings.demo else oracle.assembly,
+            "demo": settings.demo,
+        }
+        tables = {**plan.to_datasets(), "tracks": oracle.tracks.to_dataset()}
+        store = FactStore.create(self.path, shape, build, root, tables)
+        _require_same(self.path, store.build["identity"], identity)
+        return store
+
+    def my_units(self, kind: Kind) -> list[Unit]:
+        """Units of a kind that fall to this process and are still to be done."""
+        k, n = self.settings.shard
+        mine = set(self.store.units(kind)[k - 1 :: n])
+        return [unit for unit in self.store.missing(kind) if unit in mine]
+
+    def score(self, kind: Kind) -> Accounting:
+        """Do the missing units of a kind."""
+        units = self.my_units(kind)
+        total = sum(len(valid_positions(self.plan, unit)) for unit in units) * (2 if kind == "variants" else 1)
+        if not units:
+            log.info("%s: nothing left to score", kind)
+            return Accounting()
+        self._load()
+        done = len(self.store.units(kind)) - len(self.store.missing(kind))
+        log.info("%s: %d units (%d sequences) to score, %d units done before", kind, len(units), total, done)
+        with tqdm(total=total, desc=kind, unit="seq", disable=None, smoothing=0.05) as bar:
+            spent = score(
+                self.store,
+                self.oracle,
+                self.genome,
+                self.plan,
+                units,
+                batch=self.settings.batch,
+                on_sequences=bar.update,
+            )
+        log.info("%s: %d sequences, %.1f s in the model, overhead %.1f %%", kind, spent.sequences, spent.forward_s,
+                 100 * spent.overhead)  # fmt: skip
+        self.record_run(kind, spent.wall_s, forward_s=spent.forward_s, sequences=spent.sequences, units=spent.units)
+        return spent
+
+    def _load(self) -> None:
+        if not getattr(self, "_loaded", False):
+            settings = self.settings
+            log.info("loading %s on %s (%s)", self.oracle.title, settings.device, settings.precision)
+            self.oracle.load(
+                self.inputs.weights, device=settings.device, precision=settings.precision, seed=settings.seed
+            )
+            self._loaded = True
+
+    def record_run(self, part: str, wall_s: float, **counts: float) -> None:
+        """Keep a record of what this process did; apart from the data, because no two runs are alike."""
+        _record_run(self.path, self.settings, part, wall_s, **counts)
+
+
+def merge(path: Path, oracle: str, settings: Settings) -> Path:
+    """Compact and publish the facts at ``path`` and export the NPZ; needs neither genome nor model.
+
+    Returns
+    -------
+    Path
+        The NPZ.
+    """
+    began = time.perf_counter()
+    store = FactStore(path)
+    total = store.shape.n_tracks * len(cdfs_of(store))
+    with (
+        _cluster(settings.dask) as client,
+        tqdm(total=total, desc="compact", unit="track", disable=None) as bar,
+    ):
+        new = publish(path, settings.publish, software=software_versions(), client=client, on_rows=bar.update)
+    npz = settings.npz_path(oracle)
+    if new or not npz.exists():
+        export_npz(path, npz)
+        _record_run(path, settings, "merge", time.perf_counter() - began)
+    else:
+        log.info("%s and %s are up to date", path, npz)
+    return npz
+
+
+def _cluster(address: str | None) -> AbstractContextManager[Any]:
+    """A client of the Dask cluster at an address, or nothing."""
+    if address is None:
+        return nullcontext()
+    try:
+        from distributed import Client
+
+        return Client(address, timeout="10s")  # type: ignore[no-any-return]
+    except ImportError:
+        raise InputError("--dask needs the extra: pip install 'chorus-store[cluster]'") from None
+    except OSError as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error}); check --dask ADDRESS") from error
+
+
+def _record_run(path: Path, settings: Settings, part: str, wall_s: float, **counts: float) -> None:
+    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
+    record = {
+        "part": part,
+        "started": started.isoformat(timespec="milliseconds"),
+        "wall_s": round(wall_s, 3),
+        "command": settings.command,
+        "device": settings.device,
+        **counts,
+    }
+    schema.validate(record, "run")
+    with facts.writing(path):
+        folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
+        folder.mkdir(parents=True)
+        facts.write_atomically(folder / "zarr.json", facts.group_node(record))
+
+
+def _read_plan(path: Path) -> Plan:
+    names = ("variants", "baselines")
+    return Plan.from_datasets({name: layout.read_table(path, f"{layout.PLAN}/{name}") for name in names})
+
+
+def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    differing = [key for key in asked if there.get(key) != json.loads(json.dumps(asked[key]))]
+    if differing:
+        shown = "; ".join(f"{key} is {_short(there.get(key))}, asked for {_short(asked[key])}" for key in differing[:4])
+        raise StoreMismatchError(
+            f"{path} was built from something else: {shown}"
+            + (f"; and {len(differing) - 4} more differences" if len(differing) > 4 else "")
+            + ". Give the same options to continue it, or another --out to build anew"
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StoreWriteError(
+            f"{folder} has {free / 2**30:.1f} GiB free, the facts of this build take {needed / 2**30:.1f}; "
+            "free some space, give another --out, or ask for fewer positions"
+        )

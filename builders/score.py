@@ -1,0 +1,221 @@
+"""Plan → facts: run the model over units of work while sequences are read ahead and finished units are written behind."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.batches import Batch, read_ahead, unit_batches, valid_positions
+from builders.oracle import Oracle, Reduced
+from chorus_store.errors import ModelError
+from chorus_store.facts import FactStore, FloatArray, Unit
+from chorus_store.genome import Genome
+from chorus_store.plan import Plan
+
+log = logging.getLogger("chorus.score")
+
+#: Batches that are read ahead of the model.
+READ_AHEAD = 4
+#: Units that may wait for the disk; one more is being filled.
+UNITS_IN_FLIGHT = 2
+#: Baseline stratum where tss_activity tracks take no summary value.
+_CCRE = "ccre"
+
+
+@dataclass
+class Accounting:
+    """Where the time of scoring went.
+
+    Attributes
+    ----------
+    sequences, units : int
+        Forward passes × batch that counted, and units written.
+    forward_s : float
+        Inside the model, its reduction on the device included.
+    reading_s, reducing_s, writing_s : float
+        The model waiting for sequences, for facts to be placed, and for the disk.
+    wall_s : float
+        All of it.
+    """
+
+    sequences: int = 0
+    units: int = 0
+    forward_s: float = 0.0
+    reading_s: float = 0.0
+    reducing_s: float = 0.0
+    writing_s: float = 0.0
+    wall_s: float = 0.0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def overhead(self) -> float:
+        """Time not spent in the model over time spent in it."""
+        return (self.wall_s - self.forward_s) / self.forward_s if self.forward_s else 0.0
+
+
+class UnitFacts:
+    """The facts of one unit while its batches come in."""
+
+    def __init__(self, store: FactStore, oracle: Oracle, plan: Plan, unit: Unit) -> None:
+        self.unit = unit
+        self._plan = plan
+        self._rows = valid_positions(plan, unit)
+        self._n = unit.stop - unit.start
+        self._slots = store.shape.bin_slots
+        self._tss = np.flatnonzero(oracle.tracks.layer[unit.first_track : unit.stop_track] == "tss_activity")
+        n_tracks = unit.stop_track - unit.first_track
+        self.arrays: dict[str, FloatArray] = {
+            array.name: np.empty((self._n * store.shape.slots(array), n_tracks), np.float32)
+            for array in store.shape.arrays(unit.kind)
+        }
+        invalid = np.setdiff1d(np.arange(self._n), self._rows)
+        self._forget(invalid)
+        self.dropped = {"window": len(invalid)} if len(invalid) else {}
+
+    def place(self, batch: Batch, reduced: Reduced) -> None:
+        """Put the facts of a batch in their rows."""
+        if self.unit.kind == "variants":
+            for allele, name in ((0, "effect/ref"), (1, "effect/alt")):
+                mine = (batch.first + np.arange(batch.size)) % 2 == allele
+                rows = self._rows[(batch.first + np.flatnonzero(mine)) // 2]
+                self.arrays[name][rows] = reduced.statistics[: batch.size][mine]
+            return
+        rows = self._rows[batch.first : batch.first + batch.size]
+        self.arrays["summary/value"][rows] = reduced.statistics[: batch.size]
+        if reduced.bins is not None and self._slots:
+            perbin = self.arrays["perbin/value"].reshape(self._n, self._slots, -1)
+            for i, row in enumerate(rows):
+                perbin[row] = reduced.bins[i]
+
+    def finish(self) -> None:
+        """Drop positions that are not finite everywhere, and route tss_activity away from cCREs.
+
+        Raises
+        ------
+        ModelError
+            Not one position of the unit is finite.
+        """
+        finite = np.ones(self._n, bool)
+        for values in self.arrays.values():
+            finite &= np.isfinite(values).reshape(self._n, -1).all(axis=1)
+        lost = self._rows[~finite[self._rows]]
+        if len(lost):
+            if len(lost) == len(self._rows):
+                raise ModelError(
+                    f"the model gave no finite prediction in the whole of unit {self.unit.name}; "
+                    "check --weights and try --precision fp32"
+                )
+            self.dropped["non-finite"] = len(lost)
+            self._forget(lost)
+        if self.unit.kind == "baselines":
+            ccres = np.flatnonzero(self._plan.baselines.stratum[self.unit.start : self.unit.stop] == _CCRE)
+            self.arrays["summary/value"][np.ix_(ccres, self._tss)] = np.nan
+
+    def _forget(self, rows: npt.NDArray[np.intp]) -> None:
+        """NaN for all values of some positions."""
+        for values in self.arrays.values():
+            values.reshape(self._n, -1)[rows] = np.nan
+
+
+def score(
+    store: FactStore,
+    oracle: Oracle,
+    genome: Genome,
+    plan: Plan,
+    units: list[Unit],
+    *,
+    batch: int,
+    on_sequences: Callable[[int], None] = lambda n: None,
+) -> Accounting:
+    """Run a loaded oracle over units of work and write their facts.
+
+    Parameters
+    ----------
+    store : FactStore
+        Where facts and records go.
+    oracle : Oracle
+        Loaded.
+    genome, plan
+        What the units refer to.
+    units : list of Unit
+        Those to do; a unit that somebody else finishes meanwhile is skipped.
+    batch : int
+        Sequences per forward pass.
+    on_sequences : callable
+        Told how many sequences were just done, for progress.
+
+    Returns
+    -------
+    Accounting
+
+    Raises
+    ------
+    ModelError
+        The model fails, or gives nothing finite for a whole unit.
+    StoreWriteError
+        The disk refuses. Finished units are kept in every case.
+    """
+    spent = Accounting()
+    began = time.perf_counter()
+
+    def batches() -> Iterator[Batch]:
+        with genome.reopen() as mine:
+            for unit in units:
+                if store.record(unit) is None:
+                    yield from unit_batches(plan, mine, unit, batch)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+        pending: list[Future[None]] = []
+        stream = read_ahead(batches, READ_AHEAD)
+        try:
+            facts: UnitFacts | None = None
+            mark = time.perf_counter()
+            for item in stream:
+                spent.reading_s += (now := time.perf_counter()) - mark
+                reduced = oracle.reduce(item.codes, item.bins or None)
+                spent.forward_s += (after := time.perf_counter()) - now
+                facts = facts or UnitFacts(store, oracle, plan, item.unit)
+                facts.place(item, reduced)
+                spent.sequences += item.size
+                on_sequences(item.size)
+                if item.last:
+                    pending.append(writer.submit(_write, store, facts, spent))
+                    facts = None
+                spent.reducing_s += (mark := time.perf_counter()) - after
+                while len(pending) > UNITS_IN_FLIGHT:
+                    pending.pop(0).result()
+                spent.writing_s += (again := time.perf_counter()) - mark
+                mark = again
+        finally:
+            stream.close()  # type: ignore[attr-defined]  # a generator
+            mark = time.perf_counter()
+            for future in pending:
+                future.result()
+            spent.writing_s += time.perf_counter() - mark
+    _write_empty(store, oracle, plan, units, spent)
+    spent.wall_s = time.perf_counter() - began
+    return spent
+
+
+def _write(store: FactStore, facts: UnitFacts, spent: Accounting) -> None:
+    facts.finish()
+    n = facts.unit.stop - facts.unit.start
+    record = {"positions": n, "scored": n - sum(facts.dropped.values()), "dropped": facts.dropped}
+    store.write(facts.unit, facts.arrays, record)
+    spent.units += 1
+    for reason, count in facts.dropped.items():
+        spent.dropped[reason] = spent.dropped.get(reason, 0) + count
+    log.info("unit %s written: %s", facts.unit.name, record)
+
+
+def _write_empty(store: FactStore, oracle: Oracle, plan: Plan, units: list[Unit], spent: Accounting) -> None:
+    """Write the units in which no position has a window: they need no model."""
+    for unit in units:
+        if not len(valid_positions(plan, unit)) and store.record(unit) is None:
+            _write(store, UnitFacts(store, oracle, plan, unit), spent)

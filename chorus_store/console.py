@@ -1,0 +1,53 @@
+"""What every command line of the project shares: errors as one sentence, and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from chorus_store.errors import ChorusStoreError
+
+EXIT_OK, EXIT_UNEXPECTED, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run the body of a command line and turn what it raises into a message and an exit code.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the arguments without the program's name; returns an exit code, or None for 0.
+    argv : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+
+    Returns
+    -------
+    int
+        0 done; 1 unexpected error, with its traceback; 2 a `ChorusStoreError`, its message on stderr;
+        130 interrupted. A reader that closes the pipe (``| head``) is no error.
+
+    Examples
+    --------
+    >>> run(lambda argv: print("hello", *argv), ["world"])
+    hello world
+    0
+    """
+    try:
+        code = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except ChorusStoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; that must not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception:
+        traceback.print_exc()
+        return EXIT_UNEXPECTED
+    return code or EXIT_OK

@@ -1,0 +1,348 @@
+"""Facts: what the model said, unit by unit, and the record of which units are finished.
+
+A unit of work is one rectangle of the (position, track) plane and one shard of every array of its kind. It is
+written whole, by one writer, data first and its progress record last; so units can be made in any order, by anyone,
+and again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+
+from chorus_store import layout
+from chorus_store.errors import CorruptStoreError, StoreMismatchError, StoreNotFoundError, StoreWriteError
+from chorus_store.layout import Kind
+
+FloatArray = npt.NDArray[np.float32]
+KINDS: tuple[Kind, Kind] = ("variants", "baselines")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work: positions [start, stop) of one kind × tracks [first_track, stop_track)."""
+
+    kind: Kind
+    index: int
+    start: int
+    stop: int
+    first_track: int
+    stop_track: int
+    shard: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """Name of its progress record."""
+        return f"{self.kind}/{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the fact arrays.
+
+    Attributes
+    ----------
+    n_variants, n_baselines, n_tracks, bin_slots : int
+        Of the plan; ``bin_slots`` is 0 for scalar oracles, which have no perbin facts.
+    block : int
+        Positions of one unit.
+    tracks_per_unit : int
+        Tracks of one unit: all of them, or 1 for oracles with one model per track.
+    """
+
+    n_variants: int
+    n_baselines: int
+    n_tracks: int
+    bin_slots: int
+    block: int
+    tracks_per_unit: int
+
+    def arrays(self, kind: Kind | None = None) -> list[layout.FactArray]:
+        """The fact arrays of one kind, or all."""
+        return [
+            array
+            for array in layout.FACT_ARRAYS
+            if (kind is None or array.kind == kind) and (self.bin_slots or not array.slots)
+        ]
+
+    def positions(self, kind: Kind) -> int:
+        """Positions of a kind."""
+        return self.n_variants if kind == "variants" else self.n_baselines
+
+    def slots(self, array: layout.FactArray) -> int:
+        """Samples per position of an array."""
+        return self.bin_slots if array.slots else 1
+
+    def units(self, kind: Kind) -> list[Unit]:
+        """All units of a kind, in plan order."""
+        n, tracks = self.positions(kind), self.tracks_per_unit
+        return [
+            Unit(kind, index, start, min(start + self.block, n), first, min(first + tracks, self.n_tracks), shard)
+            for index, (shard, start, first) in enumerate(
+                ((i, j), i * self.block, j * tracks)
+                for j in range(math.ceil(self.n_tracks / tracks))
+                for i in range(math.ceil(n / self.block))
+            )
+        ]
+
+    def unit_bytes(self, kind: Kind) -> int:
+        """Bytes of the facts of one full unit."""
+        samples = sum(self.slots(array) for array in self.arrays(kind)) * min(self.block, self.positions(kind))
+        return 4 * samples * self.tracks_per_unit
+
+    def total_bytes(self) -> int:
+        """Bytes of all facts."""
+        return sum(
+            4 * self.positions(array.kind) * self.slots(array) * self.n_tracks for array in self.arrays()
+        )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal of a write into a `StoreWriteError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreWriteError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "free some space and run the same command again; finished units are kept"
+        else:
+            advice = "check that the folder is writable and run the same command again; finished units are kept"
+        raise StoreWriteError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader, or a power cut, sees all of it or nothing."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def group_node(attributes: Mapping[str, Any]) -> bytes:
+    """``zarr.json`` of a group with these attributes."""
+    node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _sha256_synced(path: Path) -> str:
+    """Hash a file and force it to disk."""
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        os.fsync(handle.fileno())
+    return digest
+
+
+class FactStore:
+    """The facts of one store, for reading and for writing unit by unit.
+
+    Parameters
+    ----------
+    path : Path
+        An existing ``{oracle}.zarr``.
+
+    Raises
+    ------
+    StoreNotFoundError
+        No store there.
+    StoreMismatchError
+        A Zarr group that holds no build.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        node = path / layout.PROGRESS / "zarr.json"
+        if not path.exists():
+            raise StoreNotFoundError(f"no store at {path}; build it with --part all, or give another --out")
+        if not node.is_file():
+            raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
+        try:
+            self.build: dict[str, Any] = json.loads(node.read_bytes())["attributes"]
+            self.shape = Shape(**self.build["shape"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptStoreError(f"{node} is damaged ({error}); move {path} away and build again") from error
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    @classmethod
+    def create(
+        cls, path: Path, shape: Shape, build: Mapping[str, Any], root: Mapping[str, Any], tables: Mapping[str, Any]
+    ) -> FactStore:
+        """Make the store, or open the one that another process made meanwhile.
+
+        Parameters
+        ----------
+        path : Path
+            Where it shall be; made aside and renamed.
+        shape : Shape
+            Sizes of the arrays.
+        build : mapping
+            What the facts depend on; kept as attributes of ``/progress``. Must hold ``identity``.
+        root : mapping
+            Attributes of the root group.
+        tables : mapping of name to Dataset
+            Small tables below ``/plan``.
+        """
+        aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                _create(aside, shape, build, root, tables)
+                os.rename(aside, path)  # noqa: PTH104 - Path.rename would do the same; the pair reads better
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return cls(path)
+
+    def array(self, name: str) -> zarr.Array[Any]:
+        """The Zarr array of a `layout.FactArray`."""
+        if name not in self._arrays:
+            array = zarr.open_array(self.path / layout.SAMPLES / name, mode="r+", zarr_format=3)
+            self._arrays[name] = array.with_config({"write_empty_chunks": True})
+        return self._arrays[name]
+
+    def units(self, kind: Kind) -> list[Unit]:
+        """All units of a kind, in plan order."""
+        return self.shape.units(kind)
+
+    def record(self, unit: Unit) -> dict[str, Any] | None:
+        """Progress record of a unit whose data are there; None where the unit is still to be done."""
+        try:
+            record = json.loads((self.path / layout.PROGRESS / unit.name / "zarr.json").read_bytes())["attributes"]
+            for name, data in record["data"].items():
+                if self._shard(name, unit).stat().st_size != data["bytes"]:
+                    return None
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None  # never finished, or torn by a power cut: the unit is redone
+        return dict(record)
+
+    def missing(self, kind: Kind) -> list[Unit]:
+        """Units of a kind that are still to be done, in plan order."""
+        return [unit for unit in self.units(kind) if self.record(unit) is None]
+
+    def write(self, unit: Unit, facts: Mapping[str, FloatArray], record: Mapping[str, Any]) -> None:
+        """Store a finished unit: data, checksums, then the record.
+
+        Parameters
+        ----------
+        unit : Unit
+            Which.
+        facts : mapping of array name to ndarray of float32, shape (samples, tracks)
+            One entry per array of the unit's kind; NaN where a value is missing.
+        record : mapping
+            Counts and drop reasons, kept in the progress record.
+
+        Raises
+        ------
+        StoreWriteError
+            Full disk, read-only folder.
+        """
+        with writing(self.path):
+            data = {}
+            for array in self.shape.arrays(unit.kind):
+                slots = self.shape.slots(array)
+                rows = slice(unit.start * slots, unit.stop * slots)
+                self.array(array.name)[rows, unit.first_track : unit.stop_track] = facts[array.name]
+                file = self._shard(array.name, unit)
+                data[array.name] = {"sha256": _sha256_synced(file), "bytes": file.stat().st_size}
+            folder = self.path / layout.PROGRESS / unit.name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / "zarr.json", group_node({**record, "data": data}))
+
+    def verify(self, unit: Unit) -> None:
+        """Compare a finished unit's files with the checksums of its record.
+
+        Raises
+        ------
+        CorruptStoreError
+            They differ; names the file and how to redo the unit.
+        """
+        record = self.record(unit)
+        for name, data in (record or {"data": {}})["data"].items():
+            file = self._shard(name, unit)
+            if _sha256_synced(file) != data["sha256"]:
+                raise CorruptStoreError(
+                    f"{file} is not what was written (checksum differs); delete it and run the same command again: "
+                    f"only unit {unit.name} is redone"
+                )
+
+    def read_columns(self, name: str, first: int, stop: int) -> FloatArray:
+        """All samples of tracks [first, stop), track-major.
+
+        Returns
+        -------
+        ndarray of float32, shape (tracks, samples), C-contiguous
+        """
+        array = self.array(name)
+        columns = np.empty((stop - first, array.shape[0]), np.float32)
+        # Into the transposed view: the stored chunks are track-major, so every copy is contiguous.
+        out = default_buffer_prototype().nd_buffer.from_numpy_array(columns.T)
+        array.get_basic_selection((slice(None), slice(first, stop)), out=out)
+        return columns
+
+    def read_rows(self, name: str, unit_rows: slice) -> FloatArray:
+        """Some samples of all tracks, shape (samples, tracks)."""
+        return np.asarray(self.array(name)[unit_rows, :])
+
+    def _shard(self, name: str, unit: Unit) -> Path:
+        return layout.shard_file(self.path, f"{layout.SAMPLES}/{name}", unit.shard)
+
+
+def _create(
+    path: Path, shape: Shape, build: Mapping[str, Any], root: Mapping[str, Any], tables: Mapping[str, Any]
+) -> None:
+    group = zarr.create_group(path, zarr_format=3, attributes=dict(root))
+    for name, table in tables.items():
+        layout.write_table(group, f"{layout.PLAN}/{name}", table)
+    for array in shape.arrays():
+        slots = shape.slots(array)
+        layout.create_fact_array(
+            group,
+            array.name,
+            (shape.positions(array.kind) * slots, shape.n_tracks),
+            (shape.block * slots, shape.tracks_per_unit),
+        )
+    group.create_group(layout.PROGRESS, attributes={**build, "shape": shape.__dict__})
+    for kind in KINDS:
+        group.create_group(f"{layout.PROGRESS}/{kind}")
+    group.create_group(layout.RUNS)
+
+
+def progress(path: Path) -> dict[str, dict[str, int]]:
+    """Units done and in all, per kind, of a store at any stage.
+
+    Examples
+    --------
+    >>> progress(Path("enformer.zarr"))  # doctest: +SKIP
+    {'variants': {'done': 79, 'units': 79}, 'baselines': {'done': 12, 'units': 247}}
+    """
+    store = FactStore(path)
+    return {
+        kind: {"done": len(units) - len(store.missing(kind)), "units": len(units)}
+        for kind in KINDS
+        for units in [store.units(kind)]
+    }

@@ -1,0 +1,303 @@
+"""Compacted facts → the published background: built aside, checked, put in place in one step.
+
+The new root group is made next to the store, takes the plan, facts and records along as hard links, and is then
+exchanged with the old directory. A reader sees the old background or the new one; a crash leaves one of the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from chorus_store import layout, schema
+from chorus_store.compact import Compacted, Sampler, compact
+from chorus_store.errors import IncompleteStoreError
+from chorus_store.facts import KINDS, FactStore, writing
+from chorus_store.layers import LAYERS
+from chorus_store.tracks import TrackTable
+
+_TRACK_COLUMNS = ("track", "layer", "assay", "cell_type", "description", "strand")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How facts become a background.
+
+    Attributes
+    ----------
+    sampler : Sampler
+        Exact, or the reference's reservoir.
+    codec : {"blosc", "pcodec"}
+        Of the CDF arrays.
+    memory_bytes, workers : int
+        Budget and threads of compaction.
+    discard_facts : bool
+        Leave the facts behind once the background is in place.
+    """
+
+    sampler: Sampler = field(default_factory=Sampler)
+    codec: str = "blosc"
+    memory_bytes: int = 2 * 2**30
+    workers: int = 2
+    discard_facts: bool = False
+
+
+def publish(
+    path: Path,
+    options: PublishOptions,
+    *,
+    software: dict[str, Any],
+    client: Any = None,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> bool:
+    """Compact the facts of a store and publish them as its root group.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    options : PublishOptions
+        Sampler, codec, budget.
+    software : dict
+        Versions, for the provenance.
+    client : distributed.Client, optional
+        Compacts there instead of on threads.
+    on_rows : callable
+        Told how many tracks of a CDF have just been compacted.
+
+    Returns
+    -------
+    bool
+        False if this very background was published already, so nothing was done.
+
+    Raises
+    ------
+    IncompleteStoreError
+        Units of work are missing; lists them.
+    StoreWriteError
+        Full disk or read-only folder; the old background is untouched.
+    """
+    store = FactStore(path)
+    if published_from_discarded_facts(path):
+        return False
+    _require_complete(store)
+    parameters = {**store.build["parameters"], **_parameters(options)}
+    facts = {"sha256": facts_digest(store), "kept": not options.discard_facts}
+    if _is_published(path, parameters, facts):
+        return False
+    staging = path.with_name(f"{path.name}.publishing-{socket.gethostname()}-{os.getpid()}")
+    _remove_stale(path)
+    with writing(path):
+        try:
+            _build(store, staging, options, {**_inherited(store), "software": software, "facts": facts}, client, on_rows)
+            _replace_directory(staging, path)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return True
+
+
+def facts_digest(store: FactStore) -> str:
+    """SHA-256 over the checksums of all units, in order: names the facts without reading them."""
+    sha = hashlib.sha256()
+    for kind in KINDS:
+        for unit in store.units(kind):
+            record = store.record(unit) or {"data": {}}
+            for name, data in sorted(record["data"].items()):
+                sha.update(f"{unit.name} {name} {data['sha256']}\n".encode())
+    return sha.hexdigest()
+
+
+def published_from_discarded_facts(path: Path) -> bool:
+    """Whether the store is published and its facts were discarded, so that there is nothing left to build."""
+    attributes = _root_attributes(path)
+    return "provenance" in attributes and not attributes["provenance"]["facts"]["kept"]
+
+
+def _root_attributes(path: Path) -> dict[str, Any]:
+    return dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
+
+
+def _is_published(path: Path, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
+    provenance = _root_attributes(path).get("provenance")
+    return provenance is not None and provenance["facts"] == facts and provenance["parameters"] == parameters
+
+
+def _parameters(options: PublishOptions) -> dict[str, Any]:
+    sampler = options.sampler
+    return {
+        "sampler": sampler.name,
+        "capacity": sampler.capacity if sampler.name == "algorithm-r" else None,
+        "cdf_points": layout.CDF_POINTS,
+        "codec": options.codec,
+    }
+
+
+def _inherited(store: FactStore) -> dict[str, Any]:
+    return {key: store.build[key] for key in ("geometry", "inputs", "plan")}
+
+
+def _require_complete(store: FactStore) -> None:
+    gaps = [unit.name for kind in KINDS for unit in store.missing(kind)]
+    if gaps:
+        shown = ", ".join(gaps[:5]) + (f" and {len(gaps) - 5} more" if len(gaps) > 5 else "")
+        raise IncompleteStoreError(
+            f"{store.path} cannot be merged: {len(gaps)} units of work are missing ({shown}); "
+            "run --part variants and --part baselines (all shards) first, or --part all"
+        )
+
+
+def _build(
+    store: FactStore,
+    staging: Path,
+    options: PublishOptions,
+    provenance: dict[str, Any],
+    client: Any,
+    on_rows: Callable[[int], None],
+) -> None:
+    """Make the complete new store directory at ``staging``."""
+    root = _root_attributes(store.path)
+    columns = layout.read_table(store.path, f"{layout.PLAN}/tracks")
+    tracks = TrackTable(**{str(name): column.values for name, column in columns.variables.items()})
+    group = zarr.create_group(staging, zarr_format=3)
+    compacted = compact(
+        store,
+        staging,
+        tracks.layer.tolist(),
+        sampler=options.sampler,
+        codec=options.codec,
+        memory_bytes=options.memory_bytes,
+        workers=options.workers,
+        client=client,
+        on_rows=on_rows,
+    )
+    _write_labels(group, tracks, store.build["geometry"])
+    for cdf, result in compacted.items():
+        layout.write_root_array(group, f"{cdf}_count", result.offered)
+        layout.write_root_array(group, f"{cdf}_retained", result.retained)
+    attributes = {
+        **{key: root[key] for key in ("schema", "oracle", "genome", "demo")},
+        "provenance": {
+            **provenance,
+            "parameters": {**store.build["parameters"], **_parameters(options)},
+            "sampling": {cdf: _sampling(result, options.sampler) for cdf, result in compacted.items()},
+            "dropped": {kind: _dropped(store, kind) for kind in KINDS},
+            "layers": {layer: _layer(layer, tracks, compacted) for layer in tracks.layer_counts()},
+        },
+    }
+    schema.validate(attributes, "store")
+    group.attrs.put(attributes)
+    consolidate(staging)
+    kept = [layout.PLAN, layout.PROGRESS, layout.RUNS] + ([] if options.discard_facts else [layout.SAMPLES])
+    for name in kept:
+        shutil.copytree(
+            store.path / name,
+            staging / name,
+            copy_function=_link_or_copy,
+            ignore=shutil.ignore_patterns("*.partial"),
+        )
+
+
+def consolidate(path: Path) -> None:
+    """Consolidate the metadata of a root group that has nothing but the background yet."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path, zarr_format=3)
+
+
+def _write_labels(group: zarr.Group, tracks: TrackTable, geometry: dict[str, Any]) -> None:
+    for name in _TRACK_COLUMNS:
+        layout.write_root_array(group, name, getattr(tracks, name))
+    layers = tracks.layers()
+    for name in ("signed", "window_bp", "formula", "pseudocount"):
+        layout.write_root_array(group, name, [getattr(layer, name) for layer in layers])
+    resolution = {head["name"]: head["resolution_bp"] for head in geometry["heads"]}
+    layout.write_root_array(group, "resolution_bp", [resolution[head] for head in tracks.head.tolist()])
+    layout.write_root_array(group, "quantile", np.linspace(0, 1, layout.CDF_POINTS))
+
+
+def _sampling(result: Compacted, sampler: Sampler) -> dict[str, Any]:
+    thinned = bool((result.retained < result.offered).any())
+    return {
+        "offered": [int(result.offered.min()), int(result.offered.max())],
+        "retained": [int(result.retained.min()), int(result.retained.max())],
+        "mode": sampler.name if thinned else "exact",
+    }
+
+
+def _dropped(store: FactStore, kind: str) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for unit in store.units(kind):
+        if unit.first_track == 0:
+            for reason, count in (store.record(unit) or {}).get("dropped", {}).items():
+                total[reason] = total.get(reason, 0) + count
+    return total
+
+
+def _layer(name: str, tracks: TrackTable, compacted: dict[str, Compacted]) -> dict[str, Any]:
+    layer, rows = LAYERS[name], tracks.layer == name
+    described: dict[str, Any] = {"n_tracks": int(rows.sum())}
+    for key in ("window_bp", "aggregation", "formula", "pseudocount", "signed"):
+        described[key] = getattr(layer, key)
+    for cdf, result in compacted.items():
+        landmarks = result.landmarks[rows & (result.retained > 0)]
+        if len(landmarks):
+            median, p99, _ = np.median(landmarks, axis=0).tolist()
+            described[cdf] = {"median": median, "p99": p99, "max": float(landmarks[:, 2].max())}
+    return described
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _replace_directory(new: Path, old: Path) -> None:
+    """Exchange two directories in one step where the system can, in two renames elsewhere."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(new), os.fsencode(old)
+        if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), str(old))
+    aside = new.with_name(f"{new.name}.old")
+    old.rename(aside)
+    new.rename(old)
+    aside.rename(new)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what publishers of this machine left behind when they died."""
+    prefix = f"{path.name}.publishing-{socket.gethostname()}-"
+    for folder in path.parent.glob(f"{prefix}*"):
+        pid = folder.name.removeprefix(prefix)
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
