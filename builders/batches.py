@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,7 +89,7 @@ def _sequences(plan: Plan, genome: Genome, kind: Kind, rows: npt.NDArray[np.intp
             yield codes
 
 
-def read_ahead(items: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
+def read_ahead(items: Callable[[], Iterator[T]], depth: int) -> Generator[T, None, None]:
     """Run an iterator in a thread of its own, ``depth`` items ahead.
 
     Closing the generator (or an exception in the consumer) stops the thread; an exception in the thread is raised here.

@@ -1,7 +1,7 @@
 """Does an oracle do what it declares? Checks that any loaded adapter must pass.
 
-Every check takes a loaded `Oracle`, asks it through `Oracle.reduce` alone, and returns its findings as sentences; an
-empty list means that it conforms. `check` runs them all.
+Every check takes a loaded `Oracle`, asks it through `Oracle.reduce` alone, and returns its findings as
+sentences; an empty list means that it conforms. `check` runs them all.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0
 
 
 def check_declaration(oracle: Oracle) -> list[str]:
-    """Outputs lie inside the input, the variant base inside the outputs, and every track belongs to a head."""
+    """Outputs lie inside the input, the variant base inside the outputs; every track belongs to a head."""
     findings = []
     variant = oracle.input_length_bp // 2 - 1
     for head in _binned(oracle):
         end = head.offset_bp + head.n_bins * head.resolution_bp
         if not 0 <= head.offset_bp <= variant < end <= oracle.input_length_bp:
             findings.append(
-                f"head {head.name} covers [{head.offset_bp}, {end}) of an input of {oracle.input_length_bp} bp, "
-                f"which must hold it and it the variant base {variant}"
+                f"head {head.name} covers bases {head.offset_bp} to {end}: it must lie inside the input of "
+                f"{oracle.input_length_bp} bp and hold the variant base {variant}"
             )
     unknown = sorted(set(oracle.tracks.head.tolist()) - {head.name for head in oracle.heads})
     if unknown:
@@ -77,7 +77,9 @@ def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]
     findings = []
     for group in oracle.window_groups():
         head = group.head
-        if head.resolution_bp == 0 or any(LAYERS[name].aggregation != "sum" for name in oracle.tracks.layer[group.rows]):
+        if head.resolution_bp == 0 or any(
+            LAYERS[name].aggregation != "sum" for name in oracle.tracks.layer[group.rows]
+        ):
             continue
         window = np.arange(group.first, group.stop)
         reduced = oracle.reduce(codes, _bins_everywhere(oracle, head, window))
@@ -88,8 +90,8 @@ def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]
         difference = _relative(reduced.statistics[:, group.rows], sums)
         if not difference <= rtol:
             findings.append(
-                f"head {head.name}, bins [{group.first}, {group.stop}): statistics differ from the sums of these bins "
-                f"by {difference:.1e} (relative), more than {rtol:.0e}"
+                f"head {head.name}, bins [{group.first}, {group.stop}): statistics differ from the sums of "
+                f"these bins by {difference:.1e} (relative), more than {rtol:.0e}"
             )
     return findings
 
@@ -103,17 +105,22 @@ def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-5
         for resolution, n_bins in oracle.bins_by_resolution().items()
     }
     batch = oracle.reduce(codes, bins or None)
-    singles = [oracle.reduce(codes[i : i + 1], {r: b[i : i + 1] for r, b in bins.items()} or None) for i in range(size)]
+    singles = [
+        oracle.reduce(codes[i : i + 1], {r: b[i : i + 1] for r, b in bins.items()} or None)
+        for i in range(size)
+    ]
     findings = []
-    differences = {"statistics": _relative(batch.statistics, np.concatenate([one.statistics for one in singles]))}
+    differences = {
+        "statistics": _relative(batch.statistics, np.concatenate([one.statistics for one in singles]))
+    }
     if batch.bins is not None:
         parts = [one.bins for one in singles if one.bins is not None]
         differences["bins"] = _relative(batch.bins, np.concatenate(parts))
     for what, difference in differences.items():
         if not difference <= rtol:
             findings.append(
-                f"{what} of a batch of {size} differ from those of its sequences by {difference:.1e} (relative), "
-                f"more than {rtol:.0e}"
+                f"{what} of a batch of {size} differ from those of its sequences by "
+                f"{difference:.1e} (relative), more than {rtol:.0e}"
             )
     return findings
 
@@ -121,8 +128,9 @@ def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-5
 def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: int = 1, repeats: int = 4) -> list[str]:
     """A changed base changes the bin that the declaration gives it the most.
 
-    Probed at the variant base and a quarter of the output to either side, so that a shifted, stretched or reversed
-    output shows. The variant base is the last of its bin and random weights are not symmetric, hence the tolerance.
+    Probed at the variant base and a quarter of the output to either side, so that a shifted, stretched or
+    reversed output shows. The variant base is the last of its bin and random weights are not symmetric, hence
+    the tolerance.
     """
     findings = []
     for head in _binned(oracle):
@@ -139,7 +147,9 @@ def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: int = 1, repea
     return findings
 
 
-def _most_changed_bin(oracle: Oracle, head: Head, position: int, declared: int, seed: int, repeats: int) -> int:
+def _most_changed_bin(
+    oracle: Oracle, head: Head, position: int, declared: int, seed: int, repeats: int
+) -> int:
     first = max(0, declared - _NEIGHBOURHOOD)
     nearby = np.arange(first, min(head.n_bins, declared + _NEIGHBOURHOOD + 1))
     reference = _random_codes(oracle, repeats, seed)

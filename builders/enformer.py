@@ -29,42 +29,6 @@ _WEIGHTS = {"torch": "enformer-pytorch", "tensorflow": "enformer-savedmodel"}
 class Backend(Protocol):
     """A framework that runs the model."""
 
-    @classmethod
-    def add_options(cls, options: argparse._ArgumentGroup) -> None:
-        """``--backend`` and ``--size``."""
-        options.add_argument(
-            "--backend", choices=get_args(BackendName), default="torch", help="what runs the model (default torch)"
-        )
-        options.add_argument(
-            "--size", choices=get_args(Size), help="small: a few channels, for trying out (default full; --demo: small)"
-        )
-
-    @classmethod
-    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Enformer:
-        """Make the oracle of the command line; see `Oracle.from_options`."""
-        if tracks is None:
-            raise TrackTableError("Enformer needs its track table (--tracks)")
-        return cls(tracks, backend=args.backend, size=_size(args))
-
-    @classmethod
-    def resources(cls, args: argparse.Namespace) -> dict[str, str]:
-        """Track table and weights; see `Oracle.resources`.
-
-        Raises
-        ------
-        InputError
-            Published weights are asked for the small model, which has none.
-        """
-        if _size(args) == "full":
-            return {"tracks": "enformer-tracks", "weights": _WEIGHTS[args.backend]}
-        if args.weights is None and args.random_weights is None:
-            raise InputError("the small model has no published weights; give --random-weights SEED or --weights FILE")
-        return {"tracks": "enformer-tracks"}
-
-    def settings(self) -> dict[str, str]:
-        """Backend and size."""
-        return {"backend": self.backend, "size": self.size}
-
     def load(self, weights: Path | None, *, device: str, precision: str, seed: int) -> None:
         """As `Oracle.load`."""
 
@@ -82,8 +46,8 @@ class Enformer(Oracle):
     backend : {"torch", "tensorflow"}
         What runs the model. Only ``torch`` has random weights and bf16.
     size : {"full", "small"}
-        ``small`` has the published geometry with a few channels, for tests and demonstrations; it takes any number
-        of tracks.
+        ``small`` has the published geometry with a few channels, for tests and demonstrations; it takes any
+        number of tracks.
 
     Raises
     ------
@@ -112,7 +76,9 @@ class Enformer(Oracle):
     input_length_bp = 393_216
     heads = (Head(HEAD, RESOLUTION_BP, 896, 139_264),)
 
-    def __init__(self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full") -> None:
+    def __init__(
+        self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full"
+    ) -> None:
         for value, allowed in ((backend, get_args(BackendName)), (size, get_args(Size))):
             if value not in allowed:
                 raise InputError(f"{value!r} is not one of {', '.join(allowed)}")
@@ -131,10 +97,15 @@ class Enformer(Oracle):
     def add_options(cls, options: argparse._ArgumentGroup) -> None:
         """``--backend`` and ``--size``."""
         options.add_argument(
-            "--backend", choices=get_args(BackendName), default="torch", help="what runs the model (default torch)"
+            "--backend",
+            choices=get_args(BackendName),
+            default="torch",
+            help="what runs the model (default torch)",
         )
         options.add_argument(
-            "--size", choices=get_args(Size), help="small: a few channels, for trying out (default full; --demo: small)"
+            "--size",
+            choices=get_args(Size),
+            help="small: a few channels, for trying out (default full; --demo: small)",
         )
 
     @classmethod
@@ -153,21 +124,23 @@ class Enformer(Oracle):
         InputError
             Published weights are asked for the small model, which has none.
         """
-        if _size(args) == "full":
-            return {"tracks": "enformer-tracks", "weights": _WEIGHTS[args.backend]}
-        if args.weights is None and args.random_weights is None:
-            raise InputError("the small model has no published weights; give --random-weights SEED or --weights FILE")
-        return {"tracks": "enformer-tracks"}
+        if _size(args) == "small" and args.weights is None and args.random_weights is None:
+            raise InputError(
+                "the small model has no published weights; give --random-weights SEED or --weights FILE"
+            )
+        return {"tracks": "enformer-tracks", "weights": _WEIGHTS[args.backend]}
 
     def settings(self) -> dict[str, str]:
         """Backend and size."""
         return {"backend": self.backend, "size": self.size}
 
-    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
+    def load(
+        self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0
+    ) -> None:
         """Make the model ready; see `Oracle.load`.
 
-        ``weights`` is for ``torch`` a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds one, for
-        ``tensorflow`` the directory of the SavedModel.
+        ``weights`` is for ``torch`` a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds
+        one, for ``tensorflow`` the directory of the SavedModel.
         """
         gather = CentralGather.of(self, int(self.tracks.channel.max()) + 1)
         backend = self._new_backend(gather)
@@ -202,7 +175,7 @@ class Enformer(Oracle):
 
 def _size(args: argparse.Namespace) -> Size:
     """The size asked for, or the one that suits a demonstration or a real run."""
-    return args.size or ("small" if args.demo else "full")  # type: ignore[no-any-return]
+    return args.size or ("small" if args.demo else "full")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ except ImportError as error:
 #: The architecture sees the centre of the input window; the rest lies outside its receptive field.
 MODEL_LENGTH_BP = 196_608
 PRECISIONS = ("fp32", "tf32", "bf16")
-#: TensorFlow's rounding of one positional basis exists for the full width only; the published weights need it.
+#: TensorFlow's rounding of one positional basis exists for the full width only; the published weights need
+#: it.
 _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "full": {"use_tf_gamma": True},
     "small": {"dim": 12, "depth": 1, "heads": 2, "attn_dim_key": 8, "dim_divisible_by": 2},

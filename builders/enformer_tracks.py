@@ -1,7 +1,7 @@
 """Enformer's track table: the targets file of the Basenji 2 / Enformer training data.
 
-Tab-separated with a header; the columns ``index``, ``identifier`` and ``description`` are used. A description is
-``ASSAY:biosample``, or ``CHIP:target:biosample``.
+Tab-separated with a header; the columns ``index``, ``identifier`` and ``description`` are used. A description
+is ``ASSAY:biosample``, or ``CHIP:target:biosample``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chorus_store.tracks import TrackTable
 HEAD = "human"
 COLUMNS = ("index", "identifier", "description")
 _GZIP_MAGIC = b"\x1f\x8b"
-_REMEDY = "take targets_human.txt of Basenji's cross2020 (`python -m builders.enformer` downloads it without --tracks)"
+_REMEDY = "take targets_human.txt of Basenji's cross2020 (it is downloaded when --tracks is left out)"
 
 
 def read_targets(path: Path) -> TrackTable:
@@ -40,8 +40,8 @@ def read_targets(path: Path) -> TrackTable:
     Raises
     ------
     TrackTableError
-        The file cannot be read, lacks a column, repeats or omits an identifier or an index, or names an unknown
-        assay. The message has the line.
+        The file cannot be read, lacks a column, repeats or omits an identifier or an index, or names an
+        unknown assay. The message has the line.
     """
     rows = []
     seen: dict[str, int] = {}
@@ -51,7 +51,7 @@ def read_targets(path: Path) -> TrackTable:
             raise TrackTableError(f"{path}, line {line}: no identifier; {_REMEDY}")
         if identifier in seen:
             raise TrackTableError(
-                f"{path}, line {line}: identifier {identifier} is already on line {seen[identifier]}; {_REMEDY}"
+                f"{path}, line {line}: {identifier} is already on line {seen[identifier]}; {_REMEDY}"
             )
         seen[identifier] = line
         try:
@@ -65,7 +65,9 @@ def read_targets(path: Path) -> TrackTable:
         raise TrackTableError(f"{path} has a header and no tracks; {_REMEDY}")
     table = TrackTable.from_rows(rows)
     if not np.array_equal(np.sort(table.channel), np.arange(len(table))):
-        raise TrackTableError(f"{path}: the {len(table)} indices are not 0 to {len(table) - 1}, each once; {_REMEDY}")
+        raise TrackTableError(
+            f"{path}: the {len(table)} indices are not 0 to {len(table) - 1}, each once; {_REMEDY}"
+        )
     return table
 
 
@@ -74,8 +76,8 @@ def parse_description(description: str) -> tuple[str, str]:
 
     Examples
     --------
-    >>> parse_description("CHIP:H3K27ac:K562"), parse_description("CAGE:lung adenocarcinoma, cell line:NCI-H441")
-    (('CHIP', 'K562'), ('CAGE', 'lung adenocarcinoma, cell line:NCI-H441'))
+    >>> parse_description("CHIP:H3K27ac:K562"), parse_description("CAGE:cell line:NCI-H441")
+    (('CHIP', 'K562'), ('CAGE', 'cell line:NCI-H441'))
     """
     assay, _, rest = description.partition(":")
     assay = assay.strip().upper()
@@ -97,8 +99,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for record in reader:
                 if len(record) != len(header):
                     raise TrackTableError(
-                        f"{path}, line {reader.line_num}: {len(record)} fields where the header has {len(header)}; "
-                        f"{_REMEDY}"
+                        f"{path}, line {reader.line_num}: {len(record)} columns, not {len(header)}; {_REMEDY}"
                     )
                 yield reader.line_num, {name: record[i] for name, i in positions.items()}
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:

@@ -1,4 +1,4 @@
-"""Weights of the PyTorch Enformer: read from a file, checked against the architecture, or drawn from a seed."""
+"""Weights of the PyTorch Enformer: read from a file and checked, or drawn from a seed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_state(path: Path) -> State:
     Parameters
     ----------
     path : Path
-        A ``.safetensors``, ``.bin``, ``.pt`` or ``.pth`` file, or a directory with exactly one of a kind, tried in
-        this order. Pickles are read with ``weights_only=True``, so no code of theirs runs.
+        A ``.safetensors``, ``.bin``, ``.pt`` or ``.pth`` file, or a directory with exactly one of a kind,
+        tried in this order. Pickles are read with ``weights_only=True``, so no code of theirs runs.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def install(model: torch.nn.Module, state: State) -> None:
 def random_state(shapes: Mapping[str, torch.Size], seed: int) -> State:
     """Seeded weights, whose outputs vary between sequences, bins and tracks.
 
-    Normalisations start as the identity, matrices and kernels are drawn with variance 2 / fan-in, and so is the
-    output of attention, which the package itself sets to zero. Torch's global generator is not used.
+    Normalisations start as the identity, matrices and kernels are drawn with variance 2 / fan-in, and so is
+    the output of attention, which the package itself sets to zero. Torch's global generator is not used.
     """
     generator = torch.Generator().manual_seed(seed)
     state: State = {}

@@ -9,13 +9,14 @@ from typing import Any
 from builders.oracle import Oracle
 from builders.pipeline import DEFAULT_BLOCK, Settings
 from builders.score import UNITS_IN_FLIGHT
-from chorus_store.facts import FactStore, Shape, Unit
+from chorus_store.facts import KINDS, FactStore, Shape, Unit
+from chorus_store.layout import Kind
 
 #: Bytes per CDF value in a store and in an NPZ, measured by benchmarks/store_size.py.
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
 
 
-def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[str, ...], merging: bool) -> dict[str, Any]:
+def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[Kind, ...], merging: bool) -> dict[str, Any]:
     """Units, bytes, peak memory and time of a build, from its options and from what is there already."""
     path = settings.store_path(oracle.name)
     store = FactStore(path) if path.exists() else None
@@ -38,7 +39,7 @@ def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[str, ...], m
         "npz_bytes": int(cdf_values * _NPZ_BYTES) if merging else 0,
         "free_bytes": shutil.disk_usage(folder).free,
         "peak_memory_bytes": {
-            "scoring, besides the model": (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, ("variants", "baselines"))),
+            "scoring, besides the model": (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, KINDS)),
             "compaction, at most": settings.publish.memory_bytes if merging else 0,
         },
         "seconds_per_sequence": seconds,
@@ -59,7 +60,7 @@ def _shape(oracle: type[Oracle], settings: Settings) -> Shape:
     )
 
 
-def _work(oracle: type[Oracle], settings: Settings, shape: Shape, store: FactStore | None, kind: str) -> dict[str, int]:
+def _work(oracle: type[Oracle], settings: Settings, shape: Shape, store: FactStore | None, kind: Kind) -> dict[str, int]:
     k, n = settings.shard
     every = shape.units(kind)
     mine: list[Unit] = every[k - 1 :: n]

@@ -1,4 +1,4 @@
-"""Which part of a head's output becomes facts, as index arrays that any framework can follow on its device."""
+"""Which part of a head's output becomes facts, as index arrays for any framework."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ IntArray = npt.NDArray[np.int64]
 class CentralGather:
     """Recipe for an oracle with one binned head that predicts all its channels at once.
 
-    A backend runs its head on the bins ``first`` to ``stop`` and on the chosen ones. It sums the former over each
-    window in float64, lays the (batch, channel) sums of all windows side by side, and takes ``columns``; of the
-    latter it takes ``channels``.
+    A backend runs its head on the bins ``first`` to ``stop`` and on the chosen ones. It sums the former over
+    each window in float64, lays the (batch, channel) sums of all windows side by side, and takes ``columns``;
+    of the latter it takes ``channels``.
 
     Attributes
     ----------

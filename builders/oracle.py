@@ -9,6 +9,7 @@ import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -204,6 +205,10 @@ class Oracle(ABC):
 
     def window_groups(self) -> list[WindowGroup]:
         """Tracks grouped by head and central window."""
+        return self._window_groups
+
+    @cached_property
+    def _window_groups(self) -> list[WindowGroup]:
         groups = []
         windows = np.array([LAYERS[layer].window_bp for layer in self.tracks.layer.tolist()])
         for head in self.heads:
@@ -242,14 +247,22 @@ def reduce_arrays(
     batch = len(next(iter(predictions.values())))
     n_tracks = len(oracle.tracks)
     statistics = np.empty((batch, n_tracks), np.float32)
-    slots = next(iter(bins.values())).shape[1] if bins else 0
-    chosen = np.empty((batch, slots, n_tracks), np.float32) if bins else None
     for group in oracle.window_groups():
-        prediction = predictions[group.head.name]
-        window = prediction[:, group.first : group.stop].sum(axis=1, dtype=np.float64)
-        statistics[:, group.rows] = window[:, group.channels]
-        if chosen is not None and bins is not None and group.head.resolution_bp in bins:
-            wanted = bins[group.head.resolution_bp]
-            for i in range(batch):
-                chosen[i][:, group.rows] = prediction[i, wanted[i]][:, group.channels]
+        window = predictions[group.head.name][:, group.first : group.stop].sum(axis=1, dtype=np.float64)
+        statistics[:, _compact(group.rows)] = window[:, _compact(group.channels)]
+    if not bins:
+        return Reduced(statistics)
+    chosen = np.empty((batch, next(iter(bins.values())).shape[1], n_tracks), np.float32)
+    for head in oracle.heads:
+        mine = np.flatnonzero(oracle.tracks.head == head.name)
+        rows, channels = _compact(mine), _compact(oracle.tracks.channel[mine])
+        for values, prediction, wanted in zip(chosen, predictions[head.name], bins[head.resolution_bp], strict=True):
+            values[:, rows] = prediction[wanted][:, channels]
     return Reduced(statistics, chosen)
+
+
+def _compact(index: npt.NDArray[np.integer[Any]]) -> slice | npt.NDArray[np.integer[Any]]:
+    """The same selection as a slice where it is a run: NumPy copies those several times faster."""
+    if len(index) and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index

@@ -244,7 +244,7 @@ class Build:
             "genome": "synthetic" if settings.demo else oracle.assembly,
             "demo": settings.demo,
         }
-        tables = {**plan.to_datasets(), "tracks": oracle.tracks.to_dataset()}
+        tables = {"tracks": oracle.tracks.to_dataset(), **{str(kind): table for kind, table in plan.to_datasets().items()}}
         store = FactStore.create(self.path, shape, build, root, tables)
         _require_same(self.path, store.build["identity"], identity)
         return store
@@ -351,8 +351,7 @@ def _record_run(path: Path, settings: Settings, part: str, wall_s: float, **coun
 
 
 def _read_plan(path: Path) -> Plan:
-    names = ("variants", "baselines")
-    return Plan.from_datasets({name: layout.read_table(path, f"{layout.PLAN}/{name}") for name in names})
+    return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in facts.KINDS})
 
 
 def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ log = logging.getLogger("chorus.score")
 
 #: Batches that are read ahead of the model.
 READ_AHEAD = 4
-#: Units that may wait for the disk; one more is being filled.
+#: Units that may be on their way to the disk, each with a thread of its own; one more is being filled.
 UNITS_IN_FLIGHT = 2
 #: Baseline stratum where tss_activity tracks take no summary value.
 _CCRE = "ccre"
@@ -52,6 +53,12 @@ class Accounting:
     writing_s: float = 0.0
     wall_s: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
+
+    def count(self, facts: UnitFacts) -> None:
+        """Count a unit that has been written."""
+        self.units += 1
+        for reason, n in facts.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + n
 
     @property
     def overhead(self) -> float:
@@ -131,7 +138,7 @@ def score(
     units: list[Unit],
     *,
     batch: int,
-    on_sequences: Callable[[int], None] = lambda n: None,
+    on_sequences: Callable[[int], object] = lambda n: None,
 ) -> Accounting:
     """Run a loaded oracle over units of work and write their facts.
 
@@ -170,12 +177,12 @@ def score(
                 if store.record(unit) is None:
                     yield from unit_batches(plan, mine, unit, batch)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
-        pending: list[Future[None]] = []
+    with ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer") as writer:
+        pending: deque[Future[UnitFacts]] = deque()
         stream = read_ahead(batches, READ_AHEAD)
+        facts: UnitFacts | None = None
+        mark = time.perf_counter()
         try:
-            facts: UnitFacts | None = None
-            mark = time.perf_counter()
             for item in stream:
                 spent.reading_s += (now := time.perf_counter()) - mark
                 reduced = oracle.reduce(item.codes, item.bins or None)
@@ -184,38 +191,31 @@ def score(
                 facts.place(item, reduced)
                 spent.sequences += item.size
                 on_sequences(item.size)
-                if item.last:
-                    pending.append(writer.submit(_write, store, facts, spent))
-                    facts = None
                 spent.reducing_s += (mark := time.perf_counter()) - after
-                while len(pending) > UNITS_IN_FLIGHT:
-                    pending.pop(0).result()
-                spent.writing_s += (again := time.perf_counter()) - mark
-                mark = again
+                if item.last:
+                    pending.append(writer.submit(_write, store, facts))
+                    facts = None
+                    if len(pending) > UNITS_IN_FLIGHT:
+                        spent.count(pending.popleft().result())
+                    spent.writing_s += (again := time.perf_counter()) - mark
+                    mark = again
         finally:
-            stream.close()  # type: ignore[attr-defined]  # a generator
+            stream.close()
             mark = time.perf_counter()
-            for future in pending:
-                future.result()
+            while pending:
+                spent.count(pending.popleft().result())
             spent.writing_s += time.perf_counter() - mark
-    _write_empty(store, oracle, plan, units, spent)
+    for unit in units:
+        if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
+            spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))
     spent.wall_s = time.perf_counter() - began
     return spent
 
 
-def _write(store: FactStore, facts: UnitFacts, spent: Accounting) -> None:
+def _write(store: FactStore, facts: UnitFacts) -> UnitFacts:
     facts.finish()
     n = facts.unit.stop - facts.unit.start
     record = {"positions": n, "scored": n - sum(facts.dropped.values()), "dropped": facts.dropped}
     store.write(facts.unit, facts.arrays, record)
-    spent.units += 1
-    for reason, count in facts.dropped.items():
-        spent.dropped[reason] = spent.dropped.get(reason, 0) + count
-    log.info("unit %s written: %s", facts.unit.name, record)
-
-
-def _write_empty(store: FactStore, oracle: Oracle, plan: Plan, units: list[Unit], spent: Accounting) -> None:
-    """Write the units in which no position has a window: they need no model."""
-    for unit in units:
-        if not len(valid_positions(plan, unit)) and store.record(unit) is None:
-            _write(store, UnitFacts(store, oracle, plan, unit), spent)
+    log.debug("unit %s written: %s", facts.unit.name, record)
+    return facts

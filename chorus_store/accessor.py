@@ -18,7 +18,7 @@ import xarray as xr
 
 from chorus_store import lookup
 from chorus_store.errors import InputError, TrackNotFoundError
-from chorus_store.opening import read_rows, require_rows
+from chorus_store.opening import reading, require_rows
 from chorus_store.schema import check_version
 
 
@@ -167,9 +167,10 @@ class ChorusAccessor:
         variable = self._variable(f"{cdf}_cdf").to_base_variable()
         if "track" not in variable.dims:
             variable = variable.set_dims({"track": 1, **variable.sizes})  # type: ignore[no-untyped-call]
-        background = xr.DataArray(variable, name=f"{cdf}_cdf").isel(track=rows)
+        background = xr.DataArray(variable).isel(track=rows)
         if values.chunks is None or not rows.dims:
-            return read_rows(background)
+            with reading(f"{cdf}_cdf"):
+                return background.compute()
         return background.chunk({"quantile": -1} | {dim: values.chunksizes[dim] for dim in rows.dims})
 
 

@@ -99,7 +99,7 @@ def group_tracks(store: FactStore, cdf: str, bytes_per_worker: int) -> int:
             f"{bytes_per_worker / 2**20:.0f}; raise --memory or lower --workers"
         )
     chunk = layout.fact_chunk_tracks(
-        min(shape.block, shape.positions(array.kind)) * shape.slots(array), shape.tracks_per_unit
+        max(1, min(shape.block, shape.positions(array.kind)) * shape.slots(array)), shape.tracks_per_unit
     )
     if shape.tracks_per_unit == 1:
         chunk = layout.TRACKS_PER_GROUP
@@ -121,7 +121,7 @@ def compact(
     memory_bytes: int = 2 * 2**30,
     workers: int = 2,
     client: Any = None,
-    on_rows: Callable[[int], None] = lambda rows: None,
+    on_rows: Callable[[int], object] = lambda rows: None,
 ) -> dict[str, Compacted]:
     """Write every CDF of ``store`` into the group at ``target``.
 
@@ -188,7 +188,7 @@ def _shard_task(
 class _RowCounter(Callback):  # type: ignore[misc]
     """Dask callback that reports finished groups of tracks."""
 
-    def __init__(self, on_rows: Callable[[int], None]) -> None:
+    def __init__(self, on_rows: Callable[[int], object]) -> None:
         super().__init__()
         self._on_rows = on_rows
 
@@ -197,7 +197,7 @@ class _RowCounter(Callback):  # type: ignore[misc]
             self._on_rows(len(result[0]))
 
 
-def _run(shards: list[Delayed], workers: int, client: Any, on_rows: Callable[[int], None]) -> list[Compacted]:
+def _run(shards: list[Delayed], workers: int, client: Any, on_rows: Callable[[int], object]) -> list[Compacted]:
     if client is None:
         with _RowCounter(on_rows):
             return list(dask.compute(*shards, scheduler="threads", num_workers=workers, optimize_graph=False))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 
-from chorus_store import layout
+from chorus_store import layout, schema
 from chorus_store.errors import CorruptStoreError, StoreMismatchError, StoreNotFoundError, StoreWriteError
 from chorus_store.layout import Kind
 
@@ -145,6 +145,21 @@ def group_node(attributes: Mapping[str, Any]) -> bytes:
     return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
 
 
+def read_attributes(node: Path) -> dict[str, Any]:
+    """Attributes in a ``zarr.json``.
+
+    Raises
+    ------
+    CorruptStoreError
+        The file is missing or is not a Zarr node.
+    """
+    try:
+        attributes = json.loads(node.read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptStoreError(f"{node} cannot be read ({error}); move the store away and build again") from error
+    return dict(attributes)
+
+
 def _sha256_synced(path: Path) -> str:
     """Hash a file and force it to disk."""
     with path.open("rb") as handle:
@@ -176,10 +191,13 @@ class FactStore:
             raise StoreNotFoundError(f"no store at {path}; build it with --part all, or give another --out")
         if not node.is_file():
             raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
+        #: Attributes of the root group, and what the facts depend on.
+        self.root = read_attributes(path / "zarr.json")
+        schema.check_version(self.root)
+        self.build = read_attributes(node)
         try:
-            self.build: dict[str, Any] = json.loads(node.read_bytes())["attributes"]
             self.shape = Shape(**self.build["shape"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise CorruptStoreError(f"{node} is damaged ({error}); move {path} away and build again") from error
         self._arrays: dict[str, zarr.Array[Any]] = {}
 

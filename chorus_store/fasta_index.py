@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import tempfile
+import time
 from bisect import bisect_right
 from operator import attrgetter
 from pathlib import Path
@@ -167,5 +169,8 @@ def _build(path: Path, index: Path) -> None:
             pyfaidx.Faidx(path, indexname=aside, gzi_indexname=aside.with_suffix(".gzi")).close()
         except (pyfaidx.FastaIndexingError, UnicodeDecodeError) as error:
             raise GenomeError(f"{path} is not a FASTA file that can be indexed: {error}") from error
+        # A file server's clock may be ahead of ours.
+        newest = max(time.time_ns(), path.stat().st_mtime_ns)
         for built in Path(folder).iterdir():
+            os.utime(built, ns=(newest, newest))
             built.replace(index.with_name(built.name))

@@ -48,10 +48,10 @@ class Genome:
     Examples
     --------
     >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "tiny.fa").write_text(">chr1\nACGTN\nNNac\n")
-    >>> with Genome(folder / "tiny.fa") as genome:
-    ...     genome.lengths, genome.fetch("chr1", 3, 9).tolist(), genome.unknown_runs("chr1").tolist()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "tiny.fa").write_text(">chr1\nACGTN\nNNac\n")
+    ...     with Genome(Path(folder, "tiny.fa")) as genome:
+    ...         genome.lengths, genome.fetch("chr1", 3, 9).tolist(), genome.unknown_runs("chr1").tolist()
     ({'chr1': 9}, [3, 4, 4, 4, 0, 1], [[4, 7]])
     """
 

@@ -220,7 +220,7 @@ def create_fact_array(
     unit : (int, int)
         Samples and tracks of one unit of work.
     """
-    samples, tracks = min(unit[0], shape[0]), min(unit[1], shape[1])
+    samples, tracks = max(1, min(unit[0], shape[0])), min(unit[1], shape[1])
     chunk_tracks = fact_chunk_tracks(samples, tracks)
     return group.create_array(
         f"{SAMPLES}/{name}",

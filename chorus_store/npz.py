@@ -12,6 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -183,17 +184,33 @@ def _write(archive: zipfile.ZipFile, name: str, values: npt.NDArray[Any]) -> Non
 
 
 def _write_cdf(archive: zipfile.ZipFile, name: str, cdf: xr.DataArray, bar: Any) -> None:
-    """Stream a (track, quantile) array, a block of whole inner chunks at a time."""
+    """Stream a (track, quantile) array."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": cdf.shape}
+    with _member(archive, name) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for rows in _blocks(cdf):
+            member.write(rows)
+            bar.update(rows.nbytes)
+
+
+def _blocks(cdf: xr.DataArray) -> Iterator[npt.NDArray[np.float32]]:
+    """Rows of a CDF, some whole chunks at a time; the next block is read while one is being used."""
     n_tracks, width = cdf.shape
     chunk = cdf.encoding["chunks"][0]
     step = max(chunk, _BLOCK_BYTES // (4 * width) // chunk * chunk)
-    with _member(archive, name) as member:
-        header = {"descr": "<f4", "fortran_order": False, "shape": cdf.shape}
-        np.lib.format.write_array_header_1_0(member, header)
-        for start in range(0, n_tracks, step):
-            rows = np.ascontiguousarray(opening.read_rows(cdf[start : start + step]).values, "<f4")
-            member.write(rows)
-            bar.update(rows.nbytes)
+
+    def read(start: int) -> npt.NDArray[np.float32]:
+        with opening.reading(str(cdf.name)):
+            rows = np.ascontiguousarray(cdf[start : start + step].values, "<f4")
+        opening.require_rows(rows, str(cdf.name))
+        return rows
+
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, 0)
+        for start in range(step, n_tracks, step):
+            rows, following = following.result(), reader.submit(read, start)
+            yield rows
+        yield following.result()
 
 
 def _text(column: xr.DataArray) -> npt.NDArray[np.str_]:

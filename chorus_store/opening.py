@@ -97,7 +97,7 @@ def open(path: str | PathLike[str]) -> xr.Dataset:
             f"and see how far it is with: python -m chorus_store info {place}"
         )
     validate(attributes, "store")
-    with _reading(str(place)):
+    with reading(str(place)):
         store = xr.open_dataset(place, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
     missing = [v.name for v in ROOT_VARIABLES if v.required and v.name not in store.variables]
     if missing:
@@ -122,31 +122,12 @@ def _what_is_there(place: Path) -> str:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Turn what Zarr says of damaged bytes into a `CorruptStoreError` that says what to do."""
+def reading(what: str) -> Iterator[None]:
+    """Turn what Zarr says of damaged bytes into a `CorruptStoreError`; every chunk carries a checksum."""
     try:
         yield
     except ValueError as error:
         raise CorruptStoreError(f"{what} is damaged ({error}); copy the store or publish it again") from error
-
-
-def read_rows(cdf: xr.DataArray) -> xr.DataArray:
-    """Rows of a CDF, in memory.
-
-    Parameters
-    ----------
-    cdf : DataArray of float, last dimension ``quantile``
-        Named, and lazy as it comes from the store.
-
-    Raises
-    ------
-    CorruptStoreError
-        Bytes are damaged (each chunk carries a checksum), or rows are missing.
-    """
-    with _reading(str(cdf.name)):
-        rows = cdf.compute()
-    require_rows(rows.values, str(cdf.name))
-    return rows
 
 
 def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:

@@ -62,7 +62,7 @@ def publish(
     *,
     software: dict[str, Any],
     client: Any = None,
-    on_rows: Callable[[int], None] = lambda rows: None,
+    on_rows: Callable[[int], object] = lambda rows: None,
 ) -> bool:
     """Compact the facts of a store and publish them as its root group.
 
@@ -92,12 +92,12 @@ def publish(
         Full disk or read-only folder; the old background is untouched.
     """
     store = FactStore(path)
-    if published_from_discarded_facts(path):
+    if facts_are_discarded(store):
         return False
     _require_complete(store)
     parameters = {**store.build["parameters"], **_parameters(options)}
     facts = {"sha256": facts_digest(store), "kept": not options.discard_facts}
-    if _is_published(path, parameters, facts):
+    if _is_published(store, parameters, facts):
         return False
     staging = path.with_name(f"{path.name}.publishing-{socket.gethostname()}-{os.getpid()}")
     _remove_stale(path)
@@ -121,18 +121,13 @@ def facts_digest(store: FactStore) -> str:
     return sha.hexdigest()
 
 
-def published_from_discarded_facts(path: Path) -> bool:
+def facts_are_discarded(store: FactStore) -> bool:
     """Whether the store is published and its facts were discarded, so that there is nothing left to build."""
-    attributes = _root_attributes(path)
-    return "provenance" in attributes and not attributes["provenance"]["facts"]["kept"]
+    return "provenance" in store.root and not store.root["provenance"]["facts"]["kept"]
 
 
-def _root_attributes(path: Path) -> dict[str, Any]:
-    return dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
-
-
-def _is_published(path: Path, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
-    provenance = _root_attributes(path).get("provenance")
+def _is_published(store: FactStore, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
+    provenance = store.root.get("provenance")
     return provenance is not None and provenance["facts"] == facts and provenance["parameters"] == parameters
 
 
@@ -166,10 +161,9 @@ def _build(
     options: PublishOptions,
     provenance: dict[str, Any],
     client: Any,
-    on_rows: Callable[[int], None],
+    on_rows: Callable[[int], object],
 ) -> None:
     """Make the complete new store directory at ``staging``."""
-    root = _root_attributes(store.path)
     columns = layout.read_table(store.path, f"{layout.PLAN}/tracks")
     tracks = TrackTable(**{str(name): column.values for name, column in columns.variables.items()})
     group = zarr.create_group(staging, zarr_format=3)
@@ -189,7 +183,7 @@ def _build(
         layout.write_root_array(group, f"{cdf}_count", result.offered)
         layout.write_root_array(group, f"{cdf}_retained", result.retained)
     attributes = {
-        **{key: root[key] for key in ("schema", "oracle", "genome", "demo")},
+        **{key: store.root[key] for key in ("schema", "oracle", "genome", "demo")},
         "provenance": {
             **provenance,
             "parameters": {**store.build["parameters"], **_parameters(options)},
@@ -238,7 +232,7 @@ def _sampling(result: Compacted, sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def _dropped(store: FactStore, kind: str) -> dict[str, int]:
+def _dropped(store: FactStore, kind: layout.Kind) -> dict[str, int]:
     total: dict[str, int] = {}
     for unit in store.units(kind):
         if unit.first_track == 0:

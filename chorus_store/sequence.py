@@ -46,8 +46,8 @@ def encode(sequence: str | bytes) -> Codes:
     [0, 1, 2, 3, 4]
     """
     raw = sequence.encode("ascii", "replace") if isinstance(sequence, str) else sequence
-    # A bytearray, so that the array can be written to (the alternate allele is one byte); its translate is also
-    # three times as fast as that of bytes.
+    # A bytearray, so that the array can be written to (the alternate allele is one byte); its translate is
+    # also three times as fast as that of bytes.
     return np.frombuffer(bytearray(raw).translate(_TABLE), dtype=np.uint8)
 
 

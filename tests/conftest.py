@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stub import stub_genome as stub_genome  # a fixture
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -14,5 +16,7 @@ def shared() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("CHORUS_SHARED", default))
     if not (folder / "golden").is_dir():
-        pytest.skip(f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/")
+        pytest.skip(
+            f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/"
+        )
     return folder

@@ -29,13 +29,13 @@ def make_store(
     perbin: bool = True,
     n_quantiles: int = 200,
     empty: tuple[int, ...] = (),
-    codec: str = "blosc",
+    decimals: int | None = None,
 ) -> Path:
     """Write a published store whose attributes are valid.
 
     Tracks are ``DNASE:00000``, ``CHIP:00001``, …, cycling through accessibility, transcription factor,
-    histone, CAGE and (signed) RNA. CDF rows are sorted gamma draws; those in ``empty`` are zeros with a count
-    of 0.
+    histone, CAGE and (signed) RNA. CDF rows are sorted gamma draws, rounded to ``decimals`` if given (which
+    makes ties); those in ``empty`` are zeros with a count of 0.
     """
     group = zarr.create_group(path, zarr_format=3)
     labels = _labels(n_tracks)
@@ -45,13 +45,14 @@ def make_store(
     layout.write_root_array(group, "quantile", np.linspace(0, 1, n_quantiles))
     cdfs = [cdf for cdf in layout.CDFS if perbin or cdf != "perbin"]
     for cdf in cdfs:
-        array = layout.create_root_array(group, f"{cdf}_cdf", n_tracks, n_quantiles, codec)
+        array = layout.create_root_array(group, f"{cdf}_cdf", n_tracks, n_quantiles)
         counts = np.where(np.isin(np.arange(n_tracks), empty), 0, OFFERED[cdf])
         step = layout.tracks_per_shard(n_tracks)
         for start in range(0, n_tracks, step):
             block = slice(start, start + step)
             centred = labels["signed"][block] & (cdf == "effect")
-            array[block] = _rows(rng, n_quantiles, counts[block], centred)
+            rows = _rows(rng, n_quantiles, counts[block], centred)
+            array[block] = rows if decimals is None else rows.round(decimals)
         layout.write_root_array(group, f"{cdf}_count", counts)
         layout.write_root_array(group, f"{cdf}_retained", counts)
     group.attrs.put(attributes(labels["layer"], cdfs, n_quantiles))

@@ -1,7 +1,7 @@
 """The stub inputs of the golden outputs, as real files: genome, genes, cCREs and a model of noise.
 
-The genome has hg38's chromosome lengths and is periodic, so one line of chr1's length holds every chromosome as an
-overlapping stretch: the index, written by hand, says where each begins.
+The genome has hg38's chromosome lengths and is periodic, so one line of chr1's length holds every chromosome
+as an overlapping stretch: the index, written by hand, says where each begins.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def template() -> bytes:
 def tables(seed: int = 5) -> tuple[list[Row], list[Row], list[Row]]:
     """Genes, exons and cCREs, none of them sorted.
 
-    Rows are (chrom, start, end, strand, name, type), (chrom, start, end, strand, name) and (chrom, start, end, class).
+    Rows are (chrom, start, end, strand, name, type), (chrom, start, end, strand, name) and
+    (chrom, start, end, class).
     """
     rng = np.random.default_rng(seed)
     chroms = list(LENGTHS)

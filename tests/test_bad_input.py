@@ -1,0 +1,303 @@
+"""Bad input at the real command line: one clear sentence, the documented exit code, nothing lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from builders import cli
+from builders.oracle import BinArray, Reduced
+from builders.pipeline import Inputs
+from chorus_store.facts import KINDS, FactStore
+from chorus_store.sequence import Codes
+from tests import tiny
+from tests.test_splits import contents
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    return tiny.write_inputs(tmp_path / "inputs")
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], *patterns: str,
+    oracle: type[tiny.TinyOracle] = tiny.TinyOracle,
+) -> None:  # fmt: skip
+    """The command line fails with exit code 2 and one sentence that says all of this."""
+    capsys.readouterr()
+    assert cli.run(oracle, arguments) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert message.count("\n") == 1, message
+    for pattern in patterns:
+        assert re.search(pattern, message), (pattern, message)
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def test_missing_chromosomes(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(inputs.fasta, lambda text: text.replace(">chr", ">scaffold"))
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "scaffold19", "chr1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_assembly(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(inputs.fasta, lambda text: text.replace(">chr19", ">chr1"))
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "chr1 ", "hg38", "248,?956,?422")
+
+
+def test_gtf_without_gene_type(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inputs.gtf
+    rewrite(inputs.gtf, lambda text: text.replace('gene_type "protein_coding";', ""))
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "genes.gtf", "line 1", "gene_type")
+
+
+def test_bed_with_fewer_columns(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inputs.ccres
+    rewrite(inputs.ccres, lambda text: re.sub(r"\t[^\t]*\t[^\t]*\t[^\t]*$", "", text, flags=re.MULTILINE))
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "ccres.bed", "line 1", "column")
+
+
+def test_an_unsorted_bed_is_used_in_file_order_with_a_warning(
+    inputs: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert inputs.ccres
+    rewrite(inputs.ccres, lambda text: "\n".join(reversed(text.splitlines())) + "\n")
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out")) == 0
+    assert "sort" in caplog.text
+
+
+def test_an_absent_class_is_skipped_with_a_warning(
+    inputs: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert inputs.ccres
+    rewrite(inputs.ccres, lambda text: text.replace("\tCA-TF\n", "\tCA\n"))
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out")) == 0
+    assert "CA-TF" in caplog.text
+    plan = FactStore(tmp_path / "out/tiny.zarr").build["plan"]
+    assert plan["activity_strata"]["ccre"] == 14
+
+
+def test_empty_strata(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert inputs.gtf
+    rewrite(inputs.gtf, lambda text: text.replace("protein_coding", "lncRNA"))
+    nothing_else = tiny.arguments(inputs, tmp_path / "out", "--ccre", "all=0", n_random=0)
+    refused(capsys, nothing_else, "none could be drawn")
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out")) == 0
+    assert "tss" in caplog.text
+    assert FactStore(tmp_path / "out/tiny.zarr").build["plan"]["activity_strata"] == {"ccre": 16, "random": 24}
+
+
+def test_an_existing_store_of_another_plan(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out)) == 0
+    before = contents(out)
+    refused(capsys, tiny.arguments(inputs, out, n_variants=31), "n_variants is 30, asked for 31", "--out")
+    rewrite(inputs.gtf or Path(), lambda text: text + "\n")
+    refused(capsys, tiny.arguments(inputs, out), "genes is", "--out")
+    assert contents(out) == before
+
+
+def test_an_existing_store_of_another_oracle(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out)) == 0
+
+    class Other(tiny.TinyOracle):
+        version = "2"
+
+    refused(capsys, tiny.arguments(inputs, out), "oracle is tiny 1, asked for tiny 2", oracle=Other)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_an_existing_store_of_another_schema(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int
+) -> None:
+    out = tmp_path / "out"
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out)) == 0
+    node = out / "tiny.zarr/zarr.json"
+    document = json.loads(node.read_text())
+    document["attributes"]["schema"]["version"] = version
+    node.write_text(json.dumps(document))
+    for part in ("all", "merge"):
+        refused(capsys, tiny.arguments(inputs, out, "--part", part), f"version {version}", "too (old|new)")
+
+
+def test_something_else_where_the_store_should_be(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out/tiny.zarr").mkdir(parents=True)
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "tiny.zarr", "--out")
+
+
+def test_merging_too_early_lists_the_gaps(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    refused(capsys, tiny.arguments(inputs, out, "--part", "merge"), "no store at", "--part all")
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out, "--part", "variants", "--block", "8")) == 0
+    refused(capsys, tiny.arguments(inputs, out, "--part", "merge"), "baselines/000000", "--part baselines")
+
+
+class Unfinite(tiny.TinyOracle):
+    """NaN or infinity for one track at every third position."""
+
+    def predict(self, codes: Codes) -> np.ndarray:
+        values = super().predict(codes)
+        if int(codes[:1000].sum()) % 3 == 0:
+            values[8, 2] = np.inf if codes[0] % 2 else np.nan
+        return values
+
+
+def test_nan_drops_the_position_for_all_tracks_and_is_counted(inputs: Inputs, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli.run(Unfinite, tiny.arguments(inputs, out)) == 0
+    store = FactStore(out / "tiny.zarr")
+    lost = 0
+    for name, kind in (("effect/ref", "variants"), ("effect/alt", "variants"), ("summary/value", "baselines")):
+        values = store.read_columns(name, 0, 7)
+        missing = np.isnan(values)
+        assert not np.isinf(values).any()
+        np.testing.assert_array_equal(missing[0], missing[2], err_msg=name)  # tracks that are never routed away
+        recorded = [store.record(unit) for unit in store.units(kind)]
+        dropped = sum(sum(record["dropped"].values()) for record in recorded if record)
+        assert missing[0].sum() == dropped
+        lost += sum(record["dropped"].get("non-finite", 0) for record in recorded if record)
+    assert lost > 0
+    with np.load(out / "tiny_pertrack.npz") as npz:
+        assert npz["effect_counts"].tolist() == [30 - int(np.isnan(store.read_columns("effect/ref", 0, 1)).sum())] * 7
+
+
+def test_a_model_that_is_never_finite_stops_the_build(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Never(tiny.TinyOracle):
+        def predict(self, codes: Codes) -> np.ndarray:
+            return np.full((16, 7), np.nan, np.float32)
+
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out"), "no finite prediction", oracle=Never)
+
+
+class FailsLate(tiny.TinyOracle):
+    """Raises in the middle of the baselines."""
+
+    passes: ClassVar[int] = 0
+
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        if bins:
+            raise RuntimeError("the device fell off the bus")
+        return super().reduce(codes, bins)
+
+
+def test_a_model_that_raises_costs_no_finished_unit(inputs: Inputs, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli.run(FailsLate, tiny.arguments(inputs, out, "--block", "8")) == 1
+    store = FactStore(out / "tiny.zarr")
+    assert store.missing("variants") == []
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out, "--block", "8")) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 640 KiB; `enlarge` makes it bigger."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", str(small)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("making a small disk needs the right to mount a tmpfs")
+    yield small
+    subprocess.run(["umount", str(small)], check=True)
+
+
+def enlarge(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_finished_units(
+    inputs: Inputs, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The facts alone would fit, which is all that the preflight can know; files take whole pages.
+    sizes = {"n_variants": 40, "n_random": 200, "bin_slots": 5}
+    arguments = tiny.arguments(inputs, small_disk / "out", "--block", "8", **sizes)
+    refused(capsys, arguments, "No space left", "free some space", "finished units are kept")
+    store = FactStore(small_disk / "out/tiny.zarr")
+    assert any(store.record(unit) for kind in KINDS for unit in store.units(kind))
+    assert not list(small_disk.rglob("*.partial"))
+    enlarge(small_disk)
+    assert cli.run(tiny.TinyOracle, arguments) == 0
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "whole", "--block", "8", **sizes)) == 0
+    assert contents(small_disk / "out") == contents(tmp_path / "whole")
+
+
+def test_too_little_disk_is_said_before_any_work(
+    inputs: Inputs, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, tiny.arguments(inputs, small_disk / "out", n_random=8000), "0.0 GiB free", "--out")
+    assert not list(small_disk.iterdir())
+
+
+def test_too_little_memory_names_the_option(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, tiny.arguments(inputs, tmp_path / "out", "--memory", "1K"), "--memory")
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out")) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--shard", "3/2"], "K must be"),
+        (["--shard", "half"], "K/N"),
+        (["--memory", "lots"], "not a size"),
+        (["--ccre", "PLS"], "CLASS=N"),
+        (["--part", "everything"], "invalid choice"),
+        (["--n-variants", "-1"], "negative|expected one argument"),
+        (["--batch", "0"], "at least 1"),
+    ],
+)
+def test_bad_options_are_usage_errors(
+    arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.run(tiny.TinyOracle, arguments)
+    assert stop.value.code == 2
+    assert re.search(pattern, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--gpu", "0", "--device", "cpu"], "exclude"),
+        (["--ccre", "PSL=3"], "unknown cCRE class 'PSL'"),
+        (["--random-weights", "1", "--weights", "w.pt"], "exclude"),
+    ],
+)
+def test_contradictions_are_errors(arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, arguments, pattern)
+
+
+def test_a_plain_gzip_genome_says_what_to_do(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = inputs.fasta.with_suffix(".fa.gz")
+    packed.write_bytes(gzip.compress(inputs.fasta.read_bytes()))
+    refused(capsys, ["--fasta", str(packed), *tiny.arguments(inputs, tmp_path / "out")[2:]], "bgzip")
+
+
+def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
+    shown = subprocess.run([sys.executable, "-m", "builders"], capture_output=True, text=True, check=True).stdout
+    assert "python -m builders.enformer --help" in shown
+    listed = subprocess.run([sys.executable, "-m", "builders", "--json"], capture_output=True, check=True).stdout
+    assert json.loads(listed)[0]["tracks"] == 5313
