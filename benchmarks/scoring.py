@@ -21,6 +21,7 @@ from benchmarks.reference import ReferenceSampler, reference_one_hot, reference_
 from builders.batches import Batch
 from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
 from builders.score import UnitFacts, score
+from chorus_store import layout
 from chorus_store.facts import FactStore, Shape
 from chorus_store.genome import Genome
 from chorus_store.plan import Baselines, Plan, PlanOptions, Variants
@@ -99,7 +100,7 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
     genome = Genome(fasta)
     plan = make_plan(genome, BLOCK * units)
     shape = Shape(0, BLOCK * units, n_tracks, SLOTS, BLOCK, n_tracks)
-    store = FactStore.create(folder / "facts.zarr", shape, {"identity": {}}, {}, {})
+    store = FactStore.create(folder / "facts.zarr", shape, {"identity": {}}, layout.root_attributes(), {})
     unit = store.units("baselines")[0]
     values = n_tracks * (SLOTS + 1)
 

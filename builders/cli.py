@@ -134,7 +134,7 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
         help="exact: every value counts (default); algorithm-r: thin as the reference does",
     )  # fmt: skip
     group.add_argument("--capacity", type=_positive, default=50_000, metavar="N", help="of the reservoir (default 50,000)")
-    group.add_argument("--memory", type=_size, metavar="SIZE", help="budget of compaction, as 4G (default: half of what is free)")
+    group.add_argument("--memory", type=parse_size, metavar="SIZE", help="budget of compaction, as 4G (default: half of what is free)")
     group.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: all cores)")
     group.add_argument("--dask", metavar="ADDRESS", help="compact on the Dask cluster of this scheduler")
     group.add_argument("--codec", choices=["blosc", "pcodec"], default="blosc", help="of the store (default blosc)")
@@ -286,7 +286,8 @@ def _ccre_count(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _size(text: str) -> int:
+def parse_size(text: str) -> int:
+    """Bytes from a text such as 800M or 4G."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     number = text.upper().removesuffix("B").removesuffix("I")
     factor = units.get(number[-1:], 1)

@@ -234,7 +234,7 @@ class Build:
             },
         }
         root = {
-            "schema": {"name": layout.SCHEMA_NAME, "version": layout.SCHEMA_VERSION},
+            **layout.root_attributes(),
             "oracle": {
                 "name": oracle.name,
                 "title": oracle.title,

@@ -232,7 +232,7 @@ def _match(label: str, index: pd.Index[str]) -> int:
         label.removesuffix(":+").removesuffix(":-"),
         label.rpartition(":")[2],
     )
-    for row in index.get_indexer(spellings):
+    for row in index.get_indexer(pd.Index(spellings)):
         if row >= 0:
             return int(row)
     near = difflib.get_close_matches(label, index, n=3)

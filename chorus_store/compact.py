@@ -8,7 +8,7 @@ compacts what survives.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,7 @@ def compact(
     memory_bytes: int = 2 * 2**30,
     workers: int = 2,
     client: Any = None,
+    cdfs: Sequence[str] | None = None,
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> dict[str, Compacted]:
     """Write every CDF of ``store`` into the group at ``target``.
@@ -143,6 +144,8 @@ def compact(
         Threads, when there is no ``client``; tasks in flight otherwise.
     client : distributed.Client, optional
         An existing Dask cluster that sees the same file system.
+    cdfs : sequence of str, optional
+        Only these; all that the facts make by default.
     on_rows : callable
         Told how many tracks have just been finished, for progress.
 
@@ -158,7 +161,7 @@ def compact(
     sampler = sampler or Sampler()
     group = zarr.open_group(target, mode="r+", zarr_format=3)
     results = {}
-    for cdf in cdfs_of(store):
+    for cdf in cdfs_of(store) if cdfs is None else cdfs:
         layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
         width = group_tracks(store, cdf, memory_bytes // workers)
         with tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:

@@ -114,6 +114,11 @@ FACT_ARRAYS: tuple[FactArray, ...] = (
 )
 
 
+def root_attributes() -> dict[str, Any]:
+    """The attributes that every store's root group has."""
+    return {"schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION}}
+
+
 def cdf_codecs(codec: str = "blosc") -> dict[str, Any]:
     """``compressors`` and ``serializer`` of a CDF array for `zarr.create_array`.
 

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zarr
 
 from chorus_store import console
 from chorus_store.cli import main
 from chorus_store.errors import InputError
-from tests.stores import make_store
+from chorus_store.facts import FactStore, Shape
+from tests.stores import attributes, make_store
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,22 @@ def test_info_as_json(path: Path, capsys: pytest.CaptureFixture[str]):
     files = [file for file in path.rglob("*") if file.is_file()]
     assert document["bytes"] == {"background": sum(file.stat().st_size for file in files), "facts": 0}
     assert "progress" not in document
+
+
+def test_info_of_a_build_in_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = attributes(np.array(["tf_binding"]), [], 200)
+    del root["provenance"]
+    shape = Shape(n_variants=5, n_baselines=4, n_tracks=3, bin_slots=2, block=2, tracks_per_unit=3)
+    facts = FactStore.create(tmp_path / "enformer.zarr", shape, {"identity": {}}, root, {})
+    unit = facts.units("variants")[1]
+    facts.write(unit, {name: np.zeros((2, 3), np.float32) for name in ("effect/ref", "effect/alt")}, {})
+    assert main(["info", str(facts.path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Enformer 1 on hg38: build in progress\n")
+    assert "variants                   1 of 3 units done, 2 missing" in text
+    assert "baselines                  0 of 2 units done, 2 missing" in text
+    assert main(["info", str(facts.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"]["facts"] > 0
 
 
 def test_export_prints_the_file(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
