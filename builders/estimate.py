@@ -9,8 +9,9 @@ from typing import Any
 from builders.oracle import Oracle
 from builders.pipeline import DEFAULT_BLOCK, Settings
 from builders.score import UNITS_IN_FLIGHT
+from chorus_store.compact import cdfs_of, working_set
 from chorus_store.facts import KINDS, FactStore, Shape, Unit
-from chorus_store.layout import Kind
+from chorus_store.layout import CDF_POINTS, Kind
 
 #: Bytes per CDF value in a store and in an NPZ, measured by benchmarks/store_size.py.
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
@@ -22,8 +23,8 @@ def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[Kind, ...], 
     store = FactStore(path) if path.exists() else None
     shape = store.shape if store else _shape(oracle, settings)
     work = {kind: _work(oracle, settings, shape, store, kind) for kind in kinds}
-    cdfs = 3 if shape.bin_slots else 2
-    cdf_values = shape.n_tracks * 10_000 * cdfs
+    cdfs = cdfs_of(shape)
+    cdf_values = shape.n_tracks * CDF_POINTS * len(cdfs)
     seconds = _seconds_per_sequence(oracle, settings)
     sequences = sum(part["sequences"] for part in work.values())
     folder = next(parent for parent in (settings.folder, *settings.folder.parents) if parent.exists())
@@ -40,11 +41,17 @@ def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[Kind, ...], 
         "free_bytes": shutil.disk_usage(folder).free,
         "peak_memory_bytes": {
             "scoring, besides the model": (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, KINDS)),
-            "compaction, at most": settings.publish.memory_bytes if merging else 0,
+            "compaction": _compaction_bytes(settings, shape, cdfs) if merging else 0,
         },
         "seconds_per_sequence": seconds,
         "model_hours": None if seconds is None else round(sequences * seconds / 3600, 2),
     }
+
+
+def _compaction_bytes(settings: Settings, shape: Shape, cdfs: list[str]) -> int:
+    workers = settings.publish.workers
+    budget = settings.publish.memory_bytes // workers
+    return workers * max(working_set(shape, cdf, budget).nbytes for cdf in cdfs)
 
 
 def _shape(oracle: type[Oracle], settings: Settings) -> Shape:

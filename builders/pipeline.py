@@ -304,7 +304,7 @@ def merge(path: Path, oracle: str, settings: Settings) -> Path:
     """
     began = time.perf_counter()
     store = FactStore(path)
-    total = store.shape.n_tracks * len(cdfs_of(store))
+    total = store.shape.n_tracks * len(cdfs_of(store.shape))
     with (
         _cluster(settings.dask) as client,
         tqdm(total=total, desc="compact", unit="track", disable=None) as bar,

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         metavar="FILE",
         type=Path,
-        help="default: {oracle}_pertrack.npz beside the store, or {oracle}_demo.npz",
+        help="default: {oracle}_pertrack.npz beside the store, or {oracle}_demo_pertrack.npz",
     )
     export.set_defaults(run=_export)
     return parser

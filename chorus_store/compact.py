@@ -22,7 +22,7 @@ from dask.delayed import Delayed, delayed
 
 from chorus_store import layout
 from chorus_store.errors import InputError, MemoryBudgetError
-from chorus_store.facts import FactStore
+from chorus_store.facts import FactStore, Shape
 from chorus_store.grid import FloatArray, compact_rows
 from chorus_store.layers import LAYERS
 from chorus_store.reservoir import DEFAULT_CAPACITY, Reservoir
@@ -79,36 +79,64 @@ class Compacted:
     landmarks: FloatArray
 
 
-def group_tracks(store: FactStore, cdf: str, bytes_per_worker: int) -> int:
-    """Tracks that one worker may hold at once.
+@dataclass(frozen=True)
+class WorkingSet:
+    """Memory that compaction of one CDF takes per worker.
+
+    Attributes
+    ----------
+    group : int
+        Tracks that are sorted together.
+    nbytes : int
+        Of the values of one group, their grids, and the scratch space of the sort.
+    """
+
+    group: int
+    nbytes: int
+
+
+def working_set(shape: Shape, cdf: str, budget: int) -> WorkingSet:
+    """The largest group of tracks that fits a worker's budget; no larger than one chunk of the facts.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the facts.
+    cdf : str
+        Which.
+    budget : int
+        Bytes that one worker may take.
 
     Raises
     ------
     MemoryBudgetError
-        Not even one.
+        Not even one track fits.
     """
-    shape = store.shape
-    array = next(a for a in shape.arrays() if a.name.startswith(f"{cdf}/"))
-    samples = shape.positions(array.kind) * shape.slots(array)
-    per_track = samples * _BYTES_PER_SAMPLE[cdf] + layout.CDF_POINTS * 4
-    sorting = samples * 2 * 4
-    fitting = (bytes_per_worker - sorting) // per_track
+    array = fact_array(shape, cdf)
+    positions, slots = shape.positions(array.kind), shape.slots(array)
+    per_track = positions * slots * _BYTES_PER_SAMPLE[cdf] + layout.CDF_POINTS * 4
+    sorting = positions * slots * 2 * 4
+    fitting = (budget - sorting) // per_track
     if fitting < 1:
         raise MemoryBudgetError(
-            f"compacting {cdf} needs {(per_track + sorting) / 2**20:.0f} MiB per worker, the budget allows "
-            f"{bytes_per_worker / 2**20:.0f}; raise --memory or lower --workers"
+            f"compacting {cdf} needs {(per_track + sorting) / 2**20:.1f} MiB per worker, the budget allows "
+            f"{budget / 2**20:.1f}; raise --memory or lower --workers"
         )
-    chunk = layout.fact_chunk_tracks(
-        max(1, min(shape.block, shape.positions(array.kind)) * shape.slots(array)), shape.tracks_per_unit
-    )
-    if shape.tracks_per_unit == 1:
-        chunk = layout.TRACKS_PER_GROUP
-    return int(min(chunk, 2 ** (int(fitting).bit_length() - 1)))
+    chunk = layout.TRACKS_PER_GROUP
+    if shape.tracks_per_unit > 1:
+        chunk = layout.fact_chunk_tracks(max(1, min(shape.block, positions) * slots), shape.tracks_per_unit)
+    group = min(chunk, 2 ** (int(fitting).bit_length() - 1))
+    return WorkingSet(group, group * per_track + sorting)
 
 
-def cdfs_of(store: FactStore) -> list[str]:
-    """The CDFs that these facts make: perbin is absent for scalar oracles."""
-    return [cdf for cdf in layout.CDFS if cdf != "perbin" or store.shape.bin_slots]
+def fact_array(shape: Shape, cdf: str) -> layout.FactArray:
+    """The first array of facts that a CDF is made of."""
+    return next(array for array in shape.arrays() if array.name.startswith(f"{cdf}/"))
+
+
+def cdfs_of(shape: Shape) -> list[str]:
+    """The CDFs that facts of this shape make: perbin is absent for scalar oracles."""
+    return [cdf for cdf in layout.CDFS if cdf != "perbin" or shape.bin_slots]
 
 
 def compact(
@@ -161,9 +189,9 @@ def compact(
     sampler = sampler or Sampler()
     group = zarr.open_group(target, mode="r+", zarr_format=3)
     results = {}
-    for cdf in cdfs_of(store) if cdfs is None else cdfs:
+    for cdf in cdfs_of(store.shape) if cdfs is None else cdfs:
         layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
-        width = group_tracks(store, cdf, memory_bytes // workers)
+        width = working_set(store.shape, cdf, memory_bytes // workers).group
         with tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
             survivors = _replay(store, cdf, layers, sampler, Path(scratch), memory_bytes)
             shards = [
@@ -269,7 +297,7 @@ def _replay(
 ) -> Path | None:
     """Fill the reference's reservoir from the facts; None where nothing would be thinned."""
     shape = store.shape
-    array = next(a for a in shape.arrays() if a.name.startswith(f"{cdf}/"))
+    array = fact_array(shape, cdf)
     slots = shape.slots(array)
     if not sampler.thins(shape.positions(array.kind) * slots):
         return None

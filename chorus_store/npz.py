@@ -24,7 +24,7 @@ from isal import isal_zlib
 from tqdm import tqdm
 
 from chorus_store import opening, schema
-from chorus_store.errors import StoreError, StoreWriteError
+from chorus_store.errors import StoreWriteError
 from chorus_store.layers import LAYERS
 from chorus_store.layout import CDFS
 
@@ -59,7 +59,7 @@ def export_npz(
     StoreNotFoundError, SchemaError
         No published store there; see `chorus_store.open`.
     CorruptStoreError
-        A row of a CDF is missing from the store.
+        Rows of a CDF are damaged or missing.
     StoreWriteError
         Full disk, or a folder that cannot be written; nothing is left behind.
 
@@ -74,9 +74,7 @@ def export_npz(
         total = sum(store[f"{cdf}_cdf"].nbytes for cdf in cdfs)
         with (
             zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            tqdm(
-                total=total, unit="B", unit_scale=True, desc=out.name, disable=None if progress else True
-            ) as bar,
+            tqdm(total=total, unit="B", unit_scale=True, desc=out.name, disable=not progress or None) as bar,
         ):
             _write(archive, "track_ids", _text(store["track"]))
             for cdf in cdfs:
@@ -94,7 +92,7 @@ def export_npz(
 def default_path(store_path: str | os.PathLike[str]) -> Path:
     """Where a store's NPZ goes unless told otherwise: beside it, as ``{oracle}_pertrack.npz``.
 
-    A demonstration goes to ``{oracle}_demo.npz``, where nobody takes it for the real background.
+    A demonstration goes to ``{oracle}_demo_pertrack.npz``, where nobody takes it for the real background.
 
     Raises
     ------
@@ -102,8 +100,8 @@ def default_path(store_path: str | os.PathLike[str]) -> Path:
         As `chorus_store.open`.
     """
     with opening.open(store_path) as store:
-        kind = "demo" if store.attrs["demo"] else "pertrack"
-        return Path(store_path).with_name(f"{store.attrs['oracle']['name']}_{kind}.npz")
+        demo = "_demo" if store.attrs["demo"] else ""
+        return Path(store_path).with_name(f"{store.attrs['oracle']['name']}{demo}_pertrack.npz")
 
 
 def build_config(store: xr.Dataset) -> dict[str, Any]:
@@ -157,8 +155,6 @@ def _written_whole(out: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         partial.replace(out)
     except OSError as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreWriteError(
             f"cannot write {out}: {error.strerror or error}; free some space or give another --out, "
             "and run the same command again"

@@ -101,7 +101,7 @@ def open(path: str | PathLike[str]) -> xr.Dataset:
         store = xr.open_dataset(place, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
     missing = [v.name for v in ROOT_VARIABLES if v.required and v.name not in store.variables]
     if missing:
-        raise SchemaError(f"{place} lacks {', '.join(missing)}; copy the store or publish it again")
+        raise SchemaError(f"{place} lacks {', '.join(missing)}; copy or publish the store again")
     return store
 
 
@@ -123,11 +123,13 @@ def _what_is_there(place: Path) -> str:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn what Zarr says of damaged bytes into a `CorruptStoreError`; every chunk carries a checksum."""
+    """Turn a failure to read into a `CorruptStoreError`; Zarr finds damage by the checksum of every chunk."""
     try:
         yield
-    except ValueError as error:
-        raise CorruptStoreError(f"{what} is damaged ({error}); copy the store or publish it again") from error
+    except (OSError, ValueError) as error:
+        raise CorruptStoreError(
+            f"{what} cannot be read ({error}); copy or publish the store again"
+        ) from error
 
 
 def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
@@ -146,6 +148,4 @@ def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
         A row is missing.
     """
     if np.isnan(rows[..., -1]).any():
-        raise CorruptStoreError(
-            f"rows of {name} are missing from the store; copy the store or publish it again"
-        )
+        raise CorruptStoreError(f"rows of {name} are missing; copy or publish the store again")

@@ -6,18 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from chorus_store.errors import CorruptStoreError
+from chorus_store.layout import Kind
 from chorus_store.plan_options import PlanOptions
 from chorus_store.positions import BinArray, IntArray, StringArray
 
 BoolArray = npt.NDArray[np.bool_]
-Kind = Literal["variants", "baselines"]
 
 
 @dataclass(frozen=True, eq=False)

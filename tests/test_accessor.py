@@ -151,7 +151,7 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path):
     shard.write_bytes(data)
     store = chorus_store.open(path)
     assert 0 <= store.chorus.percentile(1.0, "CHIP:00006") <= 1
-    with pytest.raises(CorruptStoreError, match=r"effect_cdf is damaged.*publish it again"):
+    with pytest.raises(CorruptStoreError, match=r"effect_cdf cannot be read.*publish the store again"):
         store.chorus.percentile(1.0, "CHIP:00001")
     shard.unlink()
     with pytest.raises(CorruptStoreError, match="rows of effect_cdf are missing"):
