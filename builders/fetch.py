@@ -170,8 +170,8 @@ def verified(resource: Resource, folder: Path, option: str) -> Path:
 def _get(resource: Resource, folder: Path, checksum: str | None) -> Path:
     _check_scheme(resource.url)
     pooch.get_logger().setLevel(logging.WARNING)
-    # Quiet where standard error is no terminal.
-    with tqdm(desc=resource.file_name, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
+    # Quiet where standard error is no terminal. Pooch asks for the bar's truth before it sets the total.
+    with tqdm(desc=resource.file_name, total=1, unit="B", unit_scale=True, disable=None) as bar:
         downloader = pooch.HTTPDownloader(
             progressbar=bar, chunk_size=2**20, timeout=TIMEOUT, hooks={"response": _check_redirect}
         )

@@ -190,9 +190,9 @@ def compact(
     group = zarr.open_group(target, mode="r+", zarr_format=3)
     results = {}
     for cdf in cdfs_of(store.shape) if cdfs is None else cdfs:
-        layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
         width = working_set(store.shape, cdf, memory_bytes // workers).group
-        with tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
+        with layout.without_zarr_warnings(), tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
+            layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
             survivors = _replay(store, cdf, layers, sampler, Path(scratch), memory_bytes)
             shards = [
                 _shard_task(store.path, target, cdf, first, stop, width, layers, survivors)

@@ -24,9 +24,10 @@ import numpy.typing as npt
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 
-from chorus_store import layout, schema
-from chorus_store.errors import CorruptStoreError, StoreMismatchError, StoreNotFoundError, StoreWriteError
+from chorus_store import layout
+from chorus_store.errors import CorruptStoreError, StoreMismatchError, StoreWriteError
 from chorus_store.layout import Kind
+from chorus_store.opening import is_published, read_attributes, root_attributes
 
 FloatArray = npt.NDArray[np.float32]
 KINDS: tuple[Kind, Kind] = ("variants", "baselines")
@@ -145,21 +146,6 @@ def group_node(attributes: Mapping[str, Any]) -> bytes:
     return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
 
 
-def read_attributes(node: Path) -> dict[str, Any]:
-    """Attributes in a ``zarr.json``.
-
-    Raises
-    ------
-    CorruptStoreError
-        The file is missing or is not a Zarr node.
-    """
-    try:
-        attributes = json.loads(node.read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptStoreError(f"{node} cannot be read ({error}); move the store away and build again") from error
-    return dict(attributes)
-
-
 def _sha256_synced(path: Path) -> str:
     """Hash a file and force it to disk."""
     with path.open("rb") as handle:
@@ -181,24 +167,22 @@ class FactStore:
     StoreNotFoundError
         No store there.
     StoreMismatchError
-        A Zarr group that holds no build.
+        A store that holds no build.
+    SchemaError
+        Another kind of group, or another version of the layout.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        node = path / layout.PROGRESS / "zarr.json"
-        if not path.exists():
-            raise StoreNotFoundError(f"no store at {path}; build it with --part all, or give another --out")
-        if not node.is_file():
-            raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
         #: Attributes of the root group, and what the facts depend on.
-        self.root = read_attributes(path / "zarr.json")
-        schema.check_version(self.root)
-        self.build = read_attributes(node)
+        self.root = root_attributes(path)
+        self.build = read_attributes(path / layout.PROGRESS)
+        if not self.build:
+            raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
         try:
             self.shape = Shape(**self.build["shape"])
         except (KeyError, TypeError) as error:
-            raise CorruptStoreError(f"{node} is damaged ({error}); move {path} away and build again") from error
+            raise CorruptStoreError(f"{path / layout.PROGRESS} is damaged ({error}); build again elsewhere") from error
         self._arrays: dict[str, zarr.Array[Any]] = {}
 
     @classmethod
@@ -236,6 +220,11 @@ class FactStore:
                 shutil.rmtree(aside, ignore_errors=True)
         return cls(path)
 
+    @property
+    def discarded(self) -> bool:
+        """Whether the background is published and the facts were discarded, so that nothing is left to build."""
+        return is_published(self.root) and not self.root["provenance"]["facts"]["kept"]
+
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of a `layout.FactArray`."""
         if name not in self._arrays:
@@ -252,7 +241,7 @@ class FactStore:
         try:
             record = json.loads((self.path / layout.PROGRESS / unit.name / "zarr.json").read_bytes())["attributes"]
             for name, data in record["data"].items():
-                if self._shard(name, unit).stat().st_size != data["bytes"]:
+                if not self.discarded and self._shard(name, unit).stat().st_size != data["bytes"]:
                     return None
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None  # never finished, or torn by a power cut: the unit is redone

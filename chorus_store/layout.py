@@ -7,7 +7,9 @@ progress records are groups below it. Everything is Zarr format 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +116,18 @@ FACT_ARRAYS: tuple[FactArray, ...] = (
 )
 
 
+@contextmanager
+def without_zarr_warnings() -> Iterator[None]:
+    """Silence what zarr says of features that this layout uses on purpose: consolidated metadata, PCodec.
+
+    Warning filters are global to the process; do not enter from several threads at once.
+    """
+    with warnings.catch_warnings():
+        for message in ("Consolidated metadata is currently not part", "Numcodecs codecs are not in the Zarr"):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def root_attributes() -> dict[str, Any]:
     """The attributes that every store's root group has."""
     return {"schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION}}
@@ -165,7 +179,7 @@ def create_root_array(
     size = {"track": n_tracks, "quantile": n_quantiles}
     shape = tuple(size[dim] for dim in variable.dims)
     options: dict[str, Any] = {}
-    chunks = shape
+    chunks: tuple[int, ...] = shape
     if variable.dims == ("track", "quantile"):
         chunks = (TRACKS_PER_CHUNK, n_quantiles)
         options = {"shards": (tracks_per_shard(n_tracks), n_quantiles), "fill_value": np.nan, **cdf_codecs(codec)}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError
-from chorus_store.layout import ROOT_VARIABLES
+from chorus_store.layout import ROOT_VARIABLES, without_zarr_warnings
 from chorus_store.schema import check_version, validate
 
 
@@ -97,7 +97,7 @@ def open(path: str | PathLike[str]) -> xr.Dataset:
             f"and see how far it is with: python -m chorus_store info {place}"
         )
     validate(attributes, "store")
-    with reading(str(place)):
+    with reading(str(place)), without_zarr_warnings():
         store = xr.open_dataset(place, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
     missing = [v.name for v in ROOT_VARIABLES if v.required and v.name not in store.variables]
     if missing:

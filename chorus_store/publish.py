@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +91,7 @@ def publish(
         Full disk or read-only folder; the old background is untouched.
     """
     store = FactStore(path)
-    if facts_are_discarded(store):
+    if store.discarded:
         return False
     _require_complete(store)
     parameters = {**store.build["parameters"], **_parameters(options)}
@@ -119,11 +118,6 @@ def facts_digest(store: FactStore) -> str:
             for name, data in sorted(record["data"].items()):
                 sha.update(f"{unit.name} {name} {data['sha256']}\n".encode())
     return sha.hexdigest()
-
-
-def facts_are_discarded(store: FactStore) -> bool:
-    """Whether the store is published and its facts were discarded, so that there is nothing left to build."""
-    return "provenance" in store.root and not store.root["provenance"]["facts"]["kept"]
 
 
 def _is_published(store: FactStore, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
@@ -200,15 +194,14 @@ def _build(
         shutil.copytree(
             store.path / name,
             staging / name,
-            copy_function=_link_or_copy,
+            copy_function=os.link,
             ignore=shutil.ignore_patterns("*.partial"),
         )
 
 
 def consolidate(path: Path) -> None:
     """Consolidate the metadata of a root group that has nothing but the background yet."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+    with layout.without_zarr_warnings():
         zarr.consolidate_metadata(path, zarr_format=3)
 
 
@@ -252,13 +245,6 @@ def _layer(name: str, tracks: TrackTable, compacted: dict[str, Compacted]) -> di
             median, p99, _ = np.median(landmarks, axis=0).tolist()
             described[cdf] = {"median": median, "p99": p99, "max": float(landmarks[:, 2].max())}
     return described
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
 
 
 def _replace_directory(new: Path, old: Path) -> None:

@@ -67,7 +67,11 @@ def test_conforms(oracle: Enformer) -> None:
 
 def test_outputs_of_another_shape(tmp_path: Path) -> None:
     oracle = Enformer(tracks(), backend="tensorflow", size="small")
-    for name, wrong in {"bins": {"n_bins": 895}, "tracks": {"n_channels": 8}, "head": {"head": "mouse"}}.items():
+    for name, wrong in {
+        "bins": {"n_bins": 895},
+        "tracks": {"n_channels": 8},
+        "head": {"head": "mouse"},
+    }.items():
         model = constant_model(tmp_path / name, **wrong)  # type: ignore[arg-type]
         with pytest.raises(WeightsError, match=r"'human' output of \(batch, 896, 7\)"):
             oracle.load(model)

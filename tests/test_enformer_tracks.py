@@ -63,9 +63,7 @@ def test_gzip_is_recognised_by_content_and_channels_follow_the_index(tmp_path: P
         ((), r"no tracks"),
     ],
 )  # fmt: skip
-def test_bad_rows_are_named_with_line_and_remedy(
-    tmp_path: Path, rows: tuple[str, ...], message: str
-) -> None:
+def test_bad_rows_are_named_with_line_and_remedy(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
     with pytest.raises(TrackTableError, match=message) as caught:
         read_targets(write(tmp_path, *rows))
     assert "targets_human.txt" in str(caught.value)

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import warnings
@@ -180,22 +181,14 @@ def test_readers_see_the_old_background_or_the_new_one(mine: Path) -> None:
     assert seen == {"exact", "algorithm-r"}
 
 
-@pytest.mark.parametrize("missing", ["exchange", "links"])
-def test_file_systems_that_can_do_less(mine: Path, tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    able = Path(shutil.copytree(mine, tmp_path / "able"))
-    merge(able)
-
-    def cannot(*args: Any) -> int:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    if missing == "links":
-        monkeypatch.setattr(os, "link", cannot)
-    else:
-        monkeypatch.setattr(publish.sys, "platform", "other")
+def test_a_system_that_cannot_exchange_directories(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merge(mine)
-    merge(mine, "--sampler", "algorithm-r")
+    before = contents(mine)
+    monkeypatch.setattr(publish.sys, "platform", "other")
+    merge(mine, "--sampler", "algorithm-r", "--capacity", "9")
+    assert contents(mine) != before
     merge(mine)
-    assert contents(mine) == contents(able)
+    assert contents(mine) == before
     assert sorted(file.name for file in mine.iterdir()) == ["tiny.zarr", "tiny_pertrack.npz"]
 
 
@@ -249,9 +242,11 @@ def test_compaction_stays_within_its_budget(tmp_path: Path) -> None:
         rows = np.random.default_rng(unit.index).random((128 * 32, 256), np.float32)
         store.array("perbin/value")[unit.start * 32 : unit.stop * 32] = rows
     budget = 24 * 2**20
-    code = "from tests.test_publish import compact_perbin; compact_perbin(*arguments)"
+    code = "from tests.test_publish import compact_perbin, warm_up\nwarm_up(); compact_perbin(*arguments)"
     grown = peak_growth(code, path, tmp_path / "out.zarr", budget)
-    assert grown < budget + 64 * 2**20, "the budget, and 64 MiB for loading the compiled kernels and Dask"
+    # Rows that wait for their shard to be whole, and the shard being encoded, come on top of the workers' groups.
+    shard = 2 * layout.tracks_per_shard(256) * layout.CDF_POINTS * 4
+    assert grown < budget + shard + 16 * 2**20
 
 
 def compact_perbin(path: str, target: str, budget: str) -> None:
@@ -260,6 +255,14 @@ def compact_perbin(path: str, target: str, budget: str) -> None:
     store = FactStore(Path(path))
     layers = ["tf_binding"] * store.shape.n_tracks
     compact(store, Path(target), layers, memory_bytes=int(budget), workers=2, cdfs=["perbin"])
+
+
+def warm_up() -> None:
+    """Load the compiled kernels, Dask and the codecs, which are no part of a budget."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = Shape(0, 4, 8, 4, 2, 8)
+        FactStore.create(Path(folder, "facts.zarr"), shape, {"identity": {}}, layout.root_attributes(), {})
+        compact_perbin(f"{folder}/facts.zarr", f"{folder}/out.zarr", str(2**24))
 
 
 @pytest.mark.parametrize("wrong", [{"name": "systematic"}, {"capacity": 0}])

@@ -1,0 +1,317 @@
+"""Resources against a real HTTP server on the loopback interface: downloads, failures, and what is remembered."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import socket
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from builders import fetch, resources
+from builders.resources import RESOURCES, Resource, resolve
+from chorus_store.errors import InputError, MissingResourceError
+
+GENOME = b">chr20\n" + b"ACGT" * 50_000 + b"\n"
+
+
+class Site:
+    """What the server answers, and what it was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.files: dict[str, bytes] = {}
+        self.broken: set[str] = set()
+        self.redirects: dict[str, str] = {}
+        self.gets: list[str] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_HEAD(self) -> None:
+        self.send_error(405)  # as some real servers do
+
+    def do_GET(self) -> None:
+        site, path = self.site, self.path
+        site.gets.append(path)
+        if path in site.redirects:
+            self.send_response(302)
+            self.send_header("Location", site.redirects[path])
+            self.end_headers()
+        elif path not in site.files:
+            self.send_error(404)
+        else:
+            body = site.files[path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if path in site.broken else body)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing on standard error."""
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    handler = type("SiteHandler", (Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    handler.site = Site(f"http://127.0.0.1:{server.server_port}")  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield handler.site  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    monkeypatch.setenv("CHORUS_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def publish(site: Site, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    """Put bytes on the site and register them as a resource."""
+
+    def put(name: str, body: bytes | None, file_name: str | None = None, **fields: str) -> Resource:
+        resource = Resource(name, f"{site.url}/{name}", file_name or name, "1 kB", "none", **fields)  # type: ignore[arg-type]
+        if body is not None:
+            site.files[f"/{name}"] = body
+        monkeypatch.setitem(RESOURCES, name, resource)
+        return resource
+
+    return put
+
+
+def sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def nothing_left(folder: Path) -> bool:
+    return not folder.exists() or not [entry for entry in folder.iterdir() if entry.name != fetch.LEDGER]
+
+
+def test_download_once_then_never_again(site: Site, publish, data: Path) -> None:
+    publish("genome.fa", GENOME, checksum=sha256(GENOME))
+    for _ in range(2):
+        assert resolve({"fasta": "genome.fa"}) == {"fasta": data / "genome.fa"}
+        assert (data / "genome.fa").read_bytes() == GENOME
+        site.files.clear()
+    assert site.gets == ["/genome.fa"]
+    assert resolve({"fasta": "genome.fa"}, offline=True) == {"fasta": data / "genome.fa"}
+
+
+def test_gzip_is_unpacked_and_checked_packed(publish, data: Path) -> None:
+    packed = gzip.compress(GENOME)
+    publish("genome.fa.gz", packed, "genome.fa", checksum=sha256(packed), unpack="gunzip")
+    assert resolve({"fasta": "genome.fa.gz"})["fasta"].read_bytes() == GENOME
+    assert sorted(entry.name for entry in data.iterdir()) == ["genome.fa", "observed.json"]
+
+
+def test_tar_becomes_a_folder_whose_files_are_watched(publish, data: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in ("saved_model.pb", "variables/variables.index"):
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            tar.addfile(info, io.BytesIO(b"model"))
+    publish("model", buffer.getvalue(), "saved", unpack="untar")
+    folder = resolve({"weights": "model"})["weights"]
+    assert (folder / "variables" / "variables.index").read_bytes() == b"model"
+    assert resolve({"weights": "model"}) == {"weights": folder}
+    (folder / "saved_model.pb").write_bytes(b"other")
+    with pytest.raises(InputError, match="saved is not what was downloaded"):
+        resolve({"weights": "model"})
+
+
+def test_a_tar_cannot_write_outside(publish, data: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
+    publish("model", buffer.getvalue(), "saved", unpack="untar")
+    with pytest.raises(MissingResourceError, match="escaped"):
+        resolve({"weights": "model"})
+    assert nothing_left(data) and not (data.parent / "escaped").exists()
+
+
+def test_wrong_checksum_keeps_nothing(publish, data: Path) -> None:
+    publish("genome.fa", GENOME, checksum=sha256(b"another"))
+    with pytest.raises(MissingResourceError, match="another checksum than the pinned"):
+        resolve({"fasta": "genome.fa"})
+    assert nothing_left(data)
+
+
+def test_a_download_that_breaks_off_starts_afresh(site: Site, publish, data: Path) -> None:
+    publish("genome.fa", GENOME)
+    site.broken.add("/genome.fa")
+    with pytest.raises(MissingResourceError, match="broke off; try again"):
+        resolve({"fasta": "genome.fa"})
+    assert nothing_left(data)
+    site.broken.clear()
+    assert resolve({"fasta": "genome.fa"})["fasta"].read_bytes() == GENOME
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(GENOME)[:-20]])
+def test_damaged_archives_keep_nothing(publish, data: Path, body: bytes) -> None:
+    publish("genome.fa.gz", body, "genome.fa", unpack="gunzip")
+    with pytest.raises(MissingResourceError, match=r"genome\.fa"):
+        resolve({"fasta": "genome.fa.gz"})
+    assert nothing_left(data)
+
+
+def test_every_missing_input_is_in_one_message(
+    site: Site, publish, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("ccres.bed", b"chr1")
+    closed = Resource("the genome", f"http://127.0.0.1:{free_port()}/genome.fa", "genome.fa", "3 GB", "none")
+    monkeypatch.setitem(RESOURCES, "genome", closed)
+    (tmp_path / "genes.gtf.gz").touch()
+    started = time.monotonic()
+    with pytest.raises(MissingResourceError) as caught:
+        resolve(
+            {"fasta": "genome", "gtf": "gencode", "tracks": "enformer-tracks", "ccres": "ccres.bed"},
+            {"gtf": tmp_path / "genes.gtf", "tracks": tmp_path / "nowhere" / "targets.txt"},
+        )
+    assert time.monotonic() - started < 5
+    message = str(caught.value)
+    assert message.startswith("3 inputs are missing:")
+    assert "genes.gtf: there is no such file" in message and "has genes.gtf.gz" in message
+    assert f"there is no folder {tmp_path / 'nowhere'}" in message
+    assert re.search(r"the genome, 3 GB: cannot connect to 127\.0\.0\.1:\d+", message)
+    assert closed.url in message and str(data / "genome.fa") in message and "--fasta PATH" in message
+    assert site.gets == [], "nothing is downloaded while something else is out of reach"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_failures_of_the_server_are_collected(publish, data: Path) -> None:
+    publish("genome.fa", None)
+    publish("genes.gtf", None)
+    publish("ccres.bed", b"chr1")
+    with pytest.raises(MissingResourceError, match="2 inputs are missing") as caught:
+        resolve({"fasta": "genome.fa", "gtf": "genes.gtf", "ccres": "ccres.bed"})
+    assert str(caught.value).count("answers 404 Not Found") == 2
+    assert (data / "ccres.bed").read_bytes() == b"chr1", "what could be had is kept"
+
+
+def test_a_silent_host_costs_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "PROBE_SECONDS", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        monkeypatch.setitem(RESOURCES, "x", Resource("x", url, "x", "1 kB", "none"))
+        started = time.monotonic()
+        with pytest.raises(MissingResourceError, match="no answer within"):
+            resolve({"fasta": "x"})
+        assert time.monotonic() - started < 3
+
+
+def test_offline_asks_nobody(site: Site, publish) -> None:
+    publish("genome.fa", GENOME)
+    with pytest.raises(MissingResourceError, match=r"not downloaded \(--offline\)"):
+        resolve({"fasta": "genome.fa"}, offline=True)
+    assert site.gets == []
+
+
+def test_only_https_leaves_the_machine(
+    site: Site, publish, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RESOURCES, "x", Resource("x", "http://example.org/x", "x", "1 kB", "none"))
+    with pytest.raises(MissingResourceError, match=r"http://example\.org/x is not https"):
+        resolve({"fasta": "x"})
+    publish("moved", None)
+    site.redirects["/moved"] = "http://example.org/x"
+    with pytest.raises(MissingResourceError, match=r"http://example\.org/x is not https"):
+        resolve({"fasta": "moved"})
+    assert nothing_left(data)
+
+
+def test_redirects_are_followed(site: Site, publish) -> None:
+    publish("moved", None)
+    site.files["/new"] = GENOME
+    site.redirects["/moved"] = f"{site.url}/new"
+    assert resolve({"fasta": "moved"})["fasta"].read_bytes() == GENOME
+
+
+def test_without_a_pinned_checksum_the_observed_one_holds(site: Site, publish, data: Path) -> None:
+    publish("genes.gtf", b"first")
+    path = resolve({"gtf": "genes.gtf"})["gtf"]
+    entry = json.loads((data / "observed.json").read_text())["genes.gtf"]
+    assert entry["download"] == entry["sha256"] == sha256(b"first")
+    path.touch()  # another time stamp, the same bytes
+    assert resolve({"gtf": "genes.gtf"}) == {"gtf": path}
+    path.write_bytes(b"other")
+    with pytest.raises(InputError, match=r"genes\.gtf is not what was downloaded .* --gtf PATH"):
+        resolve({"gtf": "genes.gtf"})
+    path.unlink()
+    site.files["/genes.gtf"] = b"second"
+    with pytest.raises(MissingResourceError, match="the recorded one"):
+        resolve({"gtf": "genes.gtf"})
+    site.files["/genes.gtf"] = b"first"
+    assert resolve({"gtf": "genes.gtf"})["gtf"].read_bytes() == b"first"
+
+
+def test_files_put_there_by_hand(publish, data: Path) -> None:
+    publish("genes.gtf", None)
+    publish("tracks.txt", None, checksum=sha256(b"published"))
+    data.mkdir()
+    (data / "genes.gtf").write_bytes(b"mine")
+    (data / "tracks.txt").write_bytes(b"mine")
+    assert resolve({"gtf": "genes.gtf"}) == {"gtf": data / "genes.gtf"}
+    with pytest.raises(InputError, match=r"tracks\.txt is not what was downloaded"):
+        resolve({"tracks": "tracks.txt"})
+
+
+def test_a_damaged_ledger_is_named(publish, data: Path) -> None:
+    publish("genes.gtf", b"first")
+    resolve({"gtf": "genes.gtf"})
+    (data / "observed.json").write_text("{")
+    with pytest.raises(InputError, match=r"observed\.json is damaged"):
+        resolve({"gtf": "genes.gtf"})
+
+
+def test_given_files_are_used_as_they_are(site: Site, publish, tmp_path: Path) -> None:
+    publish("genome.fa", GENOME)
+    own = tmp_path / "own.fa"
+    own.touch()
+    assert resolve({"fasta": "genome.fa"}, {"fasta": own, "gtf": None}) == {"fasta": own}
+    assert site.gets == []
+
+
+def test_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CHORUS_DATA_DIR")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert "chorus-store" in resources.data_dir().parts
+
+
+def test_the_registry() -> None:
+    assert {"hg38", "gencode", "ccres"} <= RESOURCES.keys()
+    for resource in RESOURCES.values():
+        assert resource.url.startswith("https://")
+        assert resource.checksum is None or re.fullmatch(
+            r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", resource.checksum
+        )
+    assert len({resource.file_name for resource in RESOURCES.values()}) == len(RESOURCES)
+
+
+@pytest.mark.shared
+def test_the_pinned_track_table_is_the_real_one(shared: Path) -> None:
+    table = gzip.decompress((shared / "data" / "tracks" / "enformer_targets_human.txt.gz").read_bytes())
+    assert sha256(table) == RESOURCES["enformer-tracks"].checksum
