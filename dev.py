@@ -1,9 +1,9 @@
 """Everything from a fresh checkout, with nothing but Python ≥ 3.11: makes ``.venv``, installs, runs.
 
-    python dev.py demo            the main job on the embedded demo: store, NPZ, a percentile
-    python dev.py test            linter, type checker, tests
-    python dev.py test --slow     the long tests too
-    python dev.py test -k plan    further arguments go to pytest
+python dev.py demo            the main job on the embedded demo: store, NPZ, a percentile
+python dev.py test            linter, type checker, tests
+python dev.py test --slow     the long tests too
+python dev.py test -k plan    further arguments go to pytest
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def install(extras: str) -> None:
 
 def main(arguments: list[str]) -> None:
     """Install what the command needs, then run it."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - said here rather than by pip, minutes later
         raise SystemExit("chorus-store needs Python 3.11 or newer")
     if not arguments or arguments[0] not in EXTRAS:
         raise SystemExit(__doc__)

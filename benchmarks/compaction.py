@@ -23,8 +23,9 @@ from benchmarks.reference import reference_grid
 from builders.cli import parse_size
 from chorus_store import layout
 from chorus_store.compact import compact
-from chorus_store.facts import FactStore, Shape
+from chorus_store.facts import FactStore
 from chorus_store.grid import compact_rows
+from chorus_store.units import Shape
 
 BLOCK, SLOTS = 128, 32
 

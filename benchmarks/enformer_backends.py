@@ -54,9 +54,7 @@ def measure(options: argparse.Namespace, precision: str, every_bin: bool) -> tup
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", choices=("torch", "tensorflow"), default="torch")
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--weights", type=Path)

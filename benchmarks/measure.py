@@ -30,6 +30,4 @@ def peak_bytes() -> int:
 def verdict(what: str, value: float, target: float, unit: str, *, at_least: bool = True) -> None:
     """Print a figure beside its target."""
     met = value >= target if at_least else value <= target
-    print(
-        f"{'ok  ' if met else 'MISS'} {what}: {value:,.3g} {unit} (target {'≥' if at_least else '≤'} {target:,.3g})"
-    )
+    print(f"{'ok  ' if met else 'MISS'} {what}: {value:,.3g} {unit} (target {'≥' if at_least else '≤'} {target:,.3g})")

@@ -1,6 +1,6 @@
 """A plain-Python stand-in for the way of working that this project replaces: per-value reservoirs, per-track loops.
 
-Written from the description of the reference (one shared ``random.Random``, Python lists, float64), not from its source.
+Written from a description of the reference (one shared ``random.Random``, Python lists, float64), not from its source.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ def reference_grid(kept: list[float], points: int = 10_000) -> np.ndarray:
     values = np.sort(np.array(kept, dtype=np.float64))
     if len(values) >= points:
         return values[np.linspace(0, len(values) - 1, points, dtype=int)].astype(np.float32)
-    return np.interp(np.linspace(0, 1, points), np.arange(len(values)) / len(values), values).astype(
-        np.float32
-    )
+    return np.interp(np.linspace(0, 1, points), np.arange(len(values)) / len(values), values).astype(np.float32)
 
 
 def reference_position(

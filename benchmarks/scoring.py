@@ -22,11 +22,12 @@ from builders.batches import Batch
 from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
 from builders.score import UnitFacts, score
 from chorus_store import layout
-from chorus_store.facts import FactStore, Shape
+from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.plan import Baselines, Plan, PlanOptions, Variants
 from chorus_store.sequence import Codes, encode, one_hot
 from chorus_store.tracks import TrackTable
+from chorus_store.units import Shape
 
 BLOCK, SLOTS, BATCH = 128, 32, 4
 
@@ -50,12 +51,10 @@ class Canned(Oracle):
         self.prediction = rng.gamma(0.5, 1.0, (BATCH, 896, n_tracks)).astype(np.float32)
 
     @classmethod
-    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> "Canned":
+    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Canned:
         raise NotImplementedError("made directly")
 
-    def load(
-        self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0
-    ) -> None:
+    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Nothing to load."""
 
     def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
@@ -77,9 +76,7 @@ def make_plan(genome: Genome, n: int) -> Plan:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=5313)
     parser.add_argument("--units", type=int, default=8, help="units written to disk")
     parser.add_argument("--out", type=Path, default=None, help="folder on the disk to measure")
@@ -91,11 +88,7 @@ def main() -> None:
 def measure(n_tracks: int, units: int, folder: Path) -> None:
     oracle = Canned(n_tracks)
     fasta = folder / "genome.fa"
-    bases = (
-        np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(2).integers(0, 4, 4_000_000)]
-        .tobytes()
-        .decode()
-    )
+    bases = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(2).integers(0, 4, 4_000_000)].tobytes().decode()
     fasta.write_text(">chr1\n" + "\n".join(bases[i : i + 60] for i in range(0, len(bases), 60)) + "\n")
     genome = Genome(fasta)
     plan = make_plan(genome, BLOCK * units)
@@ -110,9 +103,7 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
     bins = {128: plan.baselines.bins[128][:BATCH]}
     batch = Batch(unit, 0, BATCH, codes, bins, False)
     summary, perbin = ReferenceSampler(n_tracks), ReferenceSampler(n_tracks)
-    windows = [
-        (441, 456) if layer == "histone_marks" else (447, 450) for layer in oracle.tracks.layer.tolist()
-    ]
+    windows = [(441, 456) if layer == "histone_marks" else (447, 450) for layer in oracle.tracks.layer.tolist()]
     seconds = medians(
         {
             "facts": lambda: [facts.place(batch, reduce_arrays(oracle, {"human": oracle.prediction}, bins))
@@ -130,8 +121,10 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
     taken = time.perf_counter() - began
     rate = values * BLOCK * units / taken
     verdict("to disk", rate / 1e6, 60, "M values/s")
-    print(f"     {spent.reading_s:.1f} s waiting for sequences, {spent.forward_s:.1f} s reducing, "
-          f"{spent.reducing_s:.1f} s placing, {spent.writing_s:.1f} s waiting for the disk; ratio {rate / theirs:,.0f}")  # fmt: skip
+    waits = f"{spent.reading_s:.1f} s waiting for sequences, {spent.writing_s:.1f} s for the disk"
+    print(
+        f"     {waits}, {spent.forward_s:.1f} s reducing, {spent.reducing_s:.1f} s placing; ratio {rate / theirs:,.0f}"
+    )
 
     print("overlapped with a model of 27 ms per sequence")
     for record in (store.path / "progress").rglob("0*/zarr.json"):

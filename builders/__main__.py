@@ -24,9 +24,7 @@ def _main(argv: Sequence[str]) -> None:
     rows = []
     for name, attribute in ORACLES.items():
         oracle: type[Oracle] = getattr(importlib.import_module(f"builders.{name}"), attribute)
-        rows.append(
-            {"name": name, "title": oracle.title, "tracks": oracle.expected_tracks, "licence": oracle.licence}
-        )
+        rows.append({"name": name, "title": oracle.title, "tracks": oracle.expected_tracks, "licence": oracle.licence})
     if args.json:
         print(json.dumps(rows, indent=2))
         return

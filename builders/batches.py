@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.oracle import BinArray
-from chorus_store.facts import Unit
 from chorus_store.genome import Genome
-from chorus_store.plan import Kind, Plan
+from chorus_store.layout import Kind
+from chorus_store.plan import Plan
 from chorus_store.sequence import Codes, encode
+from chorus_store.units import Unit
 
 T = TypeVar("T")
 

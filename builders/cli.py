@@ -16,12 +16,13 @@ import psutil
 
 from builders import demo, estimate, resources
 from builders.devices import default_device
+from builders.merge import merge
 from builders.oracle import Oracle
-from builders.pipeline import KINDS_OF_PART, MERGING_PARTS, Build, Inputs, Settings, merge
+from builders.pipeline import Build
+from builders.settings import KINDS_OF_PART, MERGING_PARTS, Inputs, Settings
 from chorus_store import console
 from chorus_store.compact import SAMPLERS, Sampler
 from chorus_store.errors import InputError
-from chorus_store.facts import FactStore
 from chorus_store.plan import PlanOptions
 from chorus_store.publish import PublishOptions
 
@@ -79,10 +80,18 @@ def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
     _add_plan(parser.add_argument_group("plan"), oracle)
     _add_compaction(parser.add_argument_group("compaction and publishing"))
     work = parser.add_argument_group("work")
-    work.add_argument("--out", type=Path, metavar="DIR", help="results (default $CHORUS_BACKGROUNDS_DIR or ~/.chorus/backgrounds)")
-    work.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/N", help="do every N-th unit of work, from the K-th")
-    work.add_argument("--block", type=_positive, metavar="N", help="positions per unit of work (default 128, or the store's)")
-    work.add_argument("--demo", action="store_true", help="synthetic genome, small model, random weights; minutes on a laptop")
+    work.add_argument(
+        "--out", type=Path, metavar="DIR", help="results (default $CHORUS_BACKGROUNDS_DIR or ~/.chorus/backgrounds)"
+    )
+    work.add_argument(
+        "--shard", type=_shard, default=(1, 1), metavar="K/N", help="do every N-th unit of work, from the K-th"
+    )
+    work.add_argument(
+        "--block", type=_positive, metavar="N", help="positions per unit of work (default 128, or the store's)"
+    )
+    work.add_argument(
+        "--demo", action="store_true", help="synthetic genome, small model, random weights; minutes on a laptop"
+    )
     work.add_argument("--dry-run", action="store_true", help="say what would be done: units, bytes, memory, time")
     work.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     work.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for every unit")
@@ -133,9 +142,15 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
         "--sampler", choices=SAMPLERS, default="exact",
         help="exact: every value counts (default); algorithm-r: thin as the reference does",
     )  # fmt: skip
-    group.add_argument("--capacity", type=_positive, default=50_000, metavar="N", help="of the reservoir (default 50,000)")
-    group.add_argument("--memory", type=parse_size, metavar="SIZE", help="budget of compaction, as 4G (default: half of what is free)")
-    group.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: all cores)")
+    group.add_argument(
+        "--capacity", type=_positive, default=50_000, metavar="N", help="of the reservoir (default 50,000)"
+    )
+    group.add_argument(
+        "--memory", type=parse_size, metavar="SIZE", help="budget of compaction, as 4G (default: half of what is free)"
+    )
+    group.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: all cores)"
+    )
     group.add_argument("--dask", metavar="ADDRESS", help="compact on the Dask cluster of this scheduler")
     group.add_argument("--codec", choices=["blosc", "pcodec"], default="blosc", help="of the store (default blosc)")
     group.add_argument("--discard-facts", action="store_true", help="remove the facts once the background is published")

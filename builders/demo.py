@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from builders.pipeline import Inputs
+from builders.settings import Inputs
 from chorus_store.plan import PlanOptions
 
 CONTIG_BP = 1_200_000
@@ -101,7 +101,9 @@ def _bed(rng: np.random.Generator) -> str:
         for i, start in enumerate(starts.tolist()):
             width = int(rng.integers(150, 350))
             label = _CCRE_CLASSES[int(rng.integers(len(_CCRE_CLASSES)))]
-            rows.append(f"{contig}\t{start}\t{start + width}\tDEMOD{contig[3:]}{i:04d}\tDEMOE{contig[3:]}{i:04d}\t{label}")
+            rows.append(
+                f"{contig}\t{start}\t{start + width}\tDEMOD{contig[3:]}{i:04d}\tDEMOE{contig[3:]}{i:04d}\t{label}"
+            )
     return "\n".join(rows) + "\n"
 
 

@@ -76,9 +76,7 @@ class Enformer(Oracle):
     input_length_bp = 393_216
     heads = (Head(HEAD, RESOLUTION_BP, 896, 139_264),)
 
-    def __init__(
-        self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full"
-    ) -> None:
+    def __init__(self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full") -> None:
         for value, allowed in ((backend, get_args(BackendName)), (size, get_args(Size))):
             if value not in allowed:
                 raise InputError(f"{value!r} is not one of {', '.join(allowed)}")
@@ -125,18 +123,14 @@ class Enformer(Oracle):
             Published weights are asked for the small model, which has none.
         """
         if _size(args) == "small" and args.weights is None and args.random_weights is None:
-            raise InputError(
-                "the small model has no published weights; give --random-weights SEED or --weights FILE"
-            )
+            raise InputError("the small model has no published weights; give --random-weights SEED or --weights FILE")
         return {"tracks": "enformer-tracks", "weights": _WEIGHTS[args.backend]}
 
     def settings(self) -> dict[str, str]:
         """Backend and size."""
         return {"backend": self.backend, "size": self.size}
 
-    def load(
-        self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0
-    ) -> None:
+    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Make the model ready; see `Oracle.load`.
 
         ``weights`` is for ``torch`` a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,11 @@ from builders.oracle import BinArray, FloatArray
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, WeightsError
 from chorus_store.sequence import Codes, one_hot_table
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # before the import: start-up notices are not the user's business
 try:
-    import tensorflow as tf
+    from builders.quiet_tensorflow import tf
 except ImportError as error:
     raise BackendUnavailableError(
-        f"the tensorflow backend of Enformer needs TensorFlow ({error}); "
-        "pip install 'chorus-store[enformer-tf]'"
+        f"the tensorflow backend of Enformer needs TensorFlow ({error}); pip install 'chorus-store[enformer-tf]'"
     ) from error
 
 HANDLE = "https://tfhub.dev/deepmind/enformer/1"
@@ -49,13 +44,9 @@ class TensorFlowEnformer:
     def load(self, weights: Path | None, *, device: str, precision: str, seed: int) -> None:
         """Load the SavedModel and trace the graph; see `Oracle.load`. ``seed`` has nothing to seed."""
         if precision not in PRECISIONS:
-            raise InputError(
-                f"the tensorflow backend has {' and '.join(PRECISIONS)}, not {precision!r} (--precision)"
-            )
+            raise InputError(f"the tensorflow backend has {' and '.join(PRECISIONS)}, not {precision!r} (--precision)")
         if weights is None:
-            raise WeightsError(
-                f"the tensorflow backend has no random weights; {_REMEDY}, or use --backend torch"
-            )
+            raise WeightsError(f"the tensorflow backend has no random weights; {_REMEDY}, or use --backend torch")
         self._tf32 = precision == "tf32"
         self._device = _device(device)
         if not (weights / "saved_model.pb").is_file():

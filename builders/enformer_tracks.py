@@ -50,9 +50,7 @@ def read_targets(path: Path) -> TrackTable:
         if not identifier:
             raise TrackTableError(f"{path}, line {line}: no identifier; {_REMEDY}")
         if identifier in seen:
-            raise TrackTableError(
-                f"{path}, line {line}: {identifier} is already on line {seen[identifier]}; {_REMEDY}"
-            )
+            raise TrackTableError(f"{path}, line {line}: {identifier} is already on line {seen[identifier]}; {_REMEDY}")
         seen[identifier] = line
         try:
             channel = int(record["index"])
@@ -65,9 +63,7 @@ def read_targets(path: Path) -> TrackTable:
         raise TrackTableError(f"{path} has a header and no tracks; {_REMEDY}")
     table = TrackTable.from_rows(rows)
     if not np.array_equal(np.sort(table.channel), np.arange(len(table))):
-        raise TrackTableError(
-            f"{path}: the {len(table)} indices are not 0 to {len(table) - 1}, each once; {_REMEDY}"
-        )
+        raise TrackTableError(f"{path}: the {len(table)} indices are not 0 to {len(table) - 1}, each once; {_REMEDY}")
     return table
 
 

@@ -7,11 +7,12 @@ import shutil
 from typing import Any
 
 from builders.oracle import Oracle
-from builders.pipeline import DEFAULT_BLOCK, Settings
 from builders.score import UNITS_IN_FLIGHT
+from builders.settings import DEFAULT_BLOCK, Settings
 from chorus_store.compact import cdfs_of, working_set
-from chorus_store.facts import KINDS, FactStore, Shape, Unit
+from chorus_store.facts import FactStore
 from chorus_store.layout import CDF_POINTS, Kind
+from chorus_store.units import KINDS, Shape, Unit
 
 #: Bytes per CDF value in a store and in an NPZ, measured by benchmarks/store_size.py.
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
@@ -67,7 +68,9 @@ def _shape(oracle: type[Oracle], settings: Settings) -> Shape:
     )
 
 
-def _work(oracle: type[Oracle], settings: Settings, shape: Shape, store: FactStore | None, kind: Kind) -> dict[str, int]:
+def _work(
+    oracle: type[Oracle], settings: Settings, shape: Shape, store: FactStore | None, kind: Kind
+) -> dict[str, int]:
     k, n = settings.shard
     every = shape.units(kind)
     mine: list[Unit] = every[k - 1 :: n]

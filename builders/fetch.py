@@ -151,9 +151,7 @@ def verified(resource: Resource, folder: Path, option: str) -> Path:
     entry = _read_ledger(folder).get(resource.file_name)
     if entry is not None and entry["stamp"] == _stamp(target):
         return target
-    pinned = (
-        None if resource.unpack else resource.checksum
-    )  # that of the archive says nothing about its content
+    pinned = None if resource.unpack else resource.checksum  # that of the archive says nothing about its content
     expected = entry["sha256"] if entry else pinned
     if expected and not _matches(target, expected):
         raise InputError(
@@ -254,9 +252,7 @@ def _read_ledger(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(
-            f"{folder / LEDGER} is damaged ({error}); delete it, and files are recorded anew"
-        ) from error
+        raise InputError(f"{folder / LEDGER} is damaged ({error}); delete it, and files are recorded anew") from error
     return ledger
 
 

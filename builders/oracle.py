@@ -134,7 +134,7 @@ class Oracle(ABC):
     heads: tuple[Head, ...]
     tracks: TrackTable
 
-    @classmethod
+    @classmethod  # noqa: B027 - most oracles have none
     def add_options(cls, options: argparse._ArgumentGroup) -> None:
         """Add the oracle's own command-line options; none by default."""
 

@@ -1,18 +1,12 @@
-"""One build: plan → score → compact → publish, each part on its own or all in a row, each to be rerun at will."""
+"""A build up to its facts: inputs are hashed, the plan is made or read back, the missing units are scored."""
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import logging
-import os
 import shutil
-import sys
-import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,90 +14,19 @@ from tqdm import tqdm
 
 from builders.batches import valid_positions
 from builders.oracle import Oracle
+from builders.runs import record_run
 from builders.score import Accounting, score
-from builders.software import software_versions
-from chorus_store import facts, layout, schema
+from builders.settings import DEFAULT_BLOCK, Inputs, Settings
+from chorus_store import layout
 from chorus_store.annotations import read_ccres, read_genes
-from chorus_store.compact import cdfs_of
-from chorus_store.errors import InputError, StoreMismatchError, StoreWriteError
-from chorus_store.facts import FactStore, Shape, Unit
+from chorus_store.errors import StoreMismatchError, StoreWriteError
+from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
-from chorus_store.npz import export_npz
-from chorus_store.plan import Kind, Plan, PlanOptions, build_plan
-from chorus_store.publish import PublishOptions, publish
+from chorus_store.layout import Kind
+from chorus_store.plan import Plan, build_plan
+from chorus_store.units import KINDS, Shape, Unit
 
 log = logging.getLogger("chorus.build")
-
-KINDS_OF_PART: Mapping[str, tuple[Kind, ...]] = {
-    "variants": ("variants",),
-    "baselines": ("baselines",),
-    "merge": (),
-    "both": ("variants", "baselines"),
-    "all": ("variants", "baselines"),
-}
-MERGING_PARTS = ("merge", "both", "all")
-DEFAULT_BLOCK = 128
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Files of a build; None where a stratum that needs one is not wanted."""
-
-    fasta: Path
-    gtf: Path | None = None
-    ccres: Path | None = None
-    tracks: Path | None = None
-    weights: Path | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a build, besides its inputs.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the store and the NPZ go.
-    demo : bool
-        Synthetic genome or random weights: marked as such, and named so.
-    device, precision : str
-        Of the forward pass.
-    batch : int
-        Sequences per forward pass.
-    seed : int
-        Of random weights.
-    block : int or None
-        Positions per unit of work; None takes the existing store's, else `DEFAULT_BLOCK`.
-    shard : (int, int)
-        K and N: do every N-th unit, starting with the K-th.
-    plan : PlanOptions
-    publish : PublishOptions
-    dask : str or None
-        Address of a Dask scheduler that compacts.
-    command : list of str
-        For the run record.
-    """
-
-    folder: Path
-    demo: bool = False
-    device: str = "cpu"
-    precision: str = "fp32"
-    batch: int = 4
-    seed: int = 0
-    block: int | None = None
-    shard: tuple[int, int] = (1, 1)
-    plan: PlanOptions = field(default_factory=PlanOptions)
-    publish: PublishOptions = field(default_factory=PublishOptions)
-    dask: str | None = None
-    command: list[str] = field(default_factory=lambda: list(sys.argv))
-
-    def store_path(self, oracle: str) -> Path:
-        """Where the store of an oracle is."""
-        return self.folder / f"{oracle}{'_demo' if self.demo else ''}.zarr"
-
-    def npz_path(self, oracle: str) -> Path:
-        """Where the NPZ of an oracle is; a demo never takes the canonical name."""
-        return self.folder / f"{oracle}{'_demo' if self.demo else ''}_pertrack.npz"
 
 
 def sha256_of(path: Path) -> str:
@@ -244,7 +167,10 @@ class Build:
             "genome": "synthetic" if settings.demo else oracle.assembly,
             "demo": settings.demo,
         }
-        tables = {"tracks": oracle.tracks.to_dataset(), **{str(kind): table for kind, table in plan.to_datasets().items()}}
+        tables = {
+            "tracks": oracle.tracks.to_dataset(),
+            **{str(kind): table for kind, table in plan.to_datasets().items()},
+        }
         store = FactStore.create(self.path, shape, build, root, tables)
         _require_same(self.path, store.build["identity"], identity)
         return store
@@ -277,7 +203,8 @@ class Build:
             )
         log.info("%s: %d sequences, %.1f s in the model, overhead %.1f %%", kind, spent.sequences, spent.forward_s,
                  100 * spent.overhead)  # fmt: skip
-        self.record_run(kind, spent.wall_s, forward_s=spent.forward_s, sequences=spent.sequences, units=spent.units)
+        counts = {"forward_s": spent.forward_s, "sequences": spent.sequences, "units": spent.units}
+        record_run(self.path, self.settings, kind, spent.wall_s, **counts)
         return spent
 
     def _load(self) -> None:
@@ -289,69 +216,9 @@ class Build:
             )
             self._loaded = True
 
-    def record_run(self, part: str, wall_s: float, **counts: float) -> None:
-        """Keep a record of what this process did; apart from the data, because no two runs are alike."""
-        _record_run(self.path, self.settings, part, wall_s, **counts)
-
-
-def merge(path: Path, oracle: str, settings: Settings) -> Path:
-    """Compact and publish the facts at ``path`` and export the NPZ; needs neither genome nor model.
-
-    Returns
-    -------
-    Path
-        The NPZ.
-    """
-    began = time.perf_counter()
-    store = FactStore(path)
-    total = store.shape.n_tracks * len(cdfs_of(store.shape))
-    with (
-        _cluster(settings.dask) as client,
-        tqdm(total=total, desc="compact", unit="track", disable=None) as bar,
-    ):
-        new = publish(path, settings.publish, software=software_versions(), client=client, on_rows=bar.update)
-    npz = settings.npz_path(oracle)
-    if new or not npz.exists():
-        export_npz(path, npz)
-        _record_run(path, settings, "merge", time.perf_counter() - began)
-    else:
-        log.info("%s and %s are up to date", path, npz)
-    return npz
-
-
-def _cluster(address: str | None) -> AbstractContextManager[Any]:
-    """A client of the Dask cluster at an address, or nothing."""
-    if address is None:
-        return nullcontext()
-    try:
-        from distributed import Client
-
-        return Client(address, timeout="10s")  # type: ignore[no-any-return]
-    except ImportError:
-        raise InputError("--dask needs the extra: pip install 'chorus-store[cluster]'") from None
-    except OSError as error:
-        raise InputError(f"no Dask scheduler answers at {address} ({error}); check --dask ADDRESS") from error
-
-
-def _record_run(path: Path, settings: Settings, part: str, wall_s: float, **counts: float) -> None:
-    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
-    record = {
-        "part": part,
-        "started": started.isoformat(timespec="milliseconds"),
-        "wall_s": round(wall_s, 3),
-        "command": settings.command,
-        "device": settings.device,
-        **counts,
-    }
-    schema.validate(record, "run")
-    with facts.writing(path):
-        folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
-        folder.mkdir(parents=True)
-        facts.write_atomically(folder / "zarr.json", facts.group_node(record))
-
 
 def _read_plan(path: Path) -> Plan:
-    return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in facts.KINDS})
+    return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in KINDS})
 
 
 def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -73,9 +73,7 @@ RESOURCES: dict[str, Resource] = {
 def data_dir() -> Path:
     """Where downloads live: ``CHORUS_DATA_DIR``, else the platform's folder for user data."""
     configured = os.environ.get("CHORUS_DATA_DIR")
-    return (
-        Path(configured) if configured else Path(platformdirs.user_data_dir("chorus-store", appauthor=False))
-    )
+    return Path(configured) if configured else Path(platformdirs.user_data_dir("chorus-store", appauthor=False))
 
 
 def resolve(

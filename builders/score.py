@@ -1,4 +1,4 @@
-"""Plan → facts: run the model over units of work while sequences are read ahead and finished units are written behind."""
+"""Plan → facts: the model runs over units of work; sequences are read ahead, finished units written behind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy.typing as npt
 from builders.batches import Batch, read_ahead, unit_batches, valid_positions
 from builders.oracle import Oracle, Reduced
 from chorus_store.errors import ModelError
-from chorus_store.facts import FactStore, FloatArray, Unit
+from chorus_store.facts import FactStore, FloatArray
 from chorus_store.genome import Genome
 from chorus_store.plan import Plan
+from chorus_store.units import Unit
 
 log = logging.getLogger("chorus.score")
 

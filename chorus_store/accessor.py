@@ -123,9 +123,7 @@ class ChorusAccessor:
         """`percentile` of variant effects; ``options`` are its ``method`` and ``signed``."""
         return self.percentile(values, track, "effect", **options)
 
-    def activity_percentile(
-        self, values: Any, track: str | Sequence[str] | None = None, **options: Any
-    ) -> Any:
+    def activity_percentile(self, values: Any, track: str | Sequence[str] | None = None, **options: Any) -> Any:
         """`percentile` of window statistics (``summary_cdf``); ``options`` are ``method`` and ``signed``."""
         return self.percentile(values, track, "summary", **options)
 
@@ -199,9 +197,7 @@ def _labelled(values: Any, track: str | Sequence[str] | None, all_tracks: xr.Var
     array = values if isinstance(values, xr.DataArray) else xr.DataArray(values)
     if "track" in array.coords:
         if track is not None:
-            raise InputError(
-                "the values name their tracks themselves: leave out track=, or drop their coordinate"
-            )
+            raise InputError("the values name their tracks themselves: leave out track=, or drop their coordinate")
         return array
     labels = np.asarray(all_tracks.values if track is None else track).tolist()
     if isinstance(labels, str):
@@ -211,9 +207,7 @@ def _labelled(values: Any, track: str | Sequence[str] | None, all_tracks: xr.Var
     if "track" not in array.dims:
         return array.expand_dims(track=labels, axis=-1)
     if array.sizes["track"] != len(labels):
-        raise InputError(
-            f"{array.sizes['track']} values along the track axis do not fit {len(labels)} tracks"
-        )
+        raise InputError(f"{array.sizes['track']} values along the track axis do not fit {len(labels)} tracks")
     return array.assign_coords(track=labels)
 
 

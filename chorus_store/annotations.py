@@ -97,9 +97,7 @@ def read_genes(path: str | Path) -> Genes:
     """
     rows = list(_rows(Path(path), _gene))
     if not rows:
-        raise AnnotationError(
-            f"{path} has no gene records; give a GTF whose third column holds 'gene', as GENCODE's"
-        )
+        raise AnnotationError(f"{path} has no gene records; give a GTF whose third column holds 'gene', as GENCODE's")
     chrom, start, end, strand, name, identifier, gene_type = zip(*rows, strict=True)
     if not any(name):
         raise AnnotationError(
@@ -140,9 +138,7 @@ def merged_exons(path: str | Path) -> dict[str, IntArray]:
     for chrom, start, end in _rows(Path(path), _coding_exon):
         found.setdefault(chrom, []).append((start - 1, end))
     if not found:
-        raise AnnotationError(
-            f"{path} has no exon records of protein-coding genes; give a GTF that holds exons"
-        )
+        raise AnnotationError(f"{path} has no exon records of protein-coding genes; give a GTF that holds exons")
     return {chrom: merge_intervals(np.array(intervals, np.int64)) for chrom, intervals in found.items()}
 
 
@@ -249,9 +245,7 @@ def _ccre(line: str) -> tuple[str, int, int, str] | None:
         return None
     fields = line.split("\t")
     if len(fields) < 4:
-        raise ValueError(
-            f"{len(fields)} tab-separated columns; expected 4 or more (chromosome, start, end, …, class)"
-        )
+        raise ValueError(f"{len(fields)} tab-separated columns; expected 4 or more (chromosome, start, end, …, class)")
     return fields[0], *_interval(fields[1], fields[2]), fields[-1].partition(",")[0]
 
 
@@ -299,9 +293,7 @@ def _rows(path: Path, parse: Callable[[str], _Row | None]) -> Iterator[_Row]:
     except FileNotFoundError:
         raise AnnotationError(f"there is no file at {path}") from None
     except (EOFError, IsalError, gzip.BadGzipFile) as error:  # type: ignore[misc]  # isal's stub is wrong
-        raise AnnotationError(
-            f"{path} is truncated or damaged ({error}); download or compress it again"
-        ) from error
+        raise AnnotationError(f"{path} is truncated or damaged ({error}); download or compress it again") from error
     except OSError as error:
         raise AnnotationError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -22,10 +22,11 @@ from dask.delayed import Delayed, delayed
 
 from chorus_store import layout
 from chorus_store.errors import InputError, MemoryBudgetError
-from chorus_store.facts import FactStore, Shape
+from chorus_store.facts import FactStore
 from chorus_store.grid import FloatArray, compact_rows
 from chorus_store.layers import LAYERS
 from chorus_store.reservoir import DEFAULT_CAPACITY, Reservoir
+from chorus_store.units import Shape
 
 IntArray = npt.NDArray[np.int64]
 SAMPLERS = ("exact", "algorithm-r")

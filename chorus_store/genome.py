@@ -108,8 +108,7 @@ class Genome:
             return encode(b"")
         record = self._faidx.index[chrom]
         first, last = (
-            record.offset + base // record.lenc * record.lenb + base % record.lenc
-            for base in (start, end - 1)
+            record.offset + base // record.lenc * record.lenb + base % record.lenc for base in (start, end - 1)
         )
         raw = read_bytes(self._faidx, first, last + 1 - first)
         codes = encode(raw.replace(b"\n", b"").replace(b"\r", b""))
@@ -149,9 +148,7 @@ class Genome:
             edges.append(length)
         return np.array(edges, dtype=np.int64).reshape(-1, 2)
 
-    def unknown_fraction(
-        self, chrom: str, starts: npt.ArrayLike, ends: npt.ArrayLike
-    ) -> npt.NDArray[np.float64]:
+    def unknown_fraction(self, chrom: str, starts: npt.ArrayLike, ends: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Part of every interval that is unknown, without reading the intervals.
 
         Parameters

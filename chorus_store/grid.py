@@ -22,9 +22,7 @@ _RADIX = 1 << _RADIX_BITS
 
 
 @numba.njit(nogil=True, cache=True)
-def _radix_sort(
-    bits: npt.NDArray[np.uint32], scratch: npt.NDArray[np.uint32], ordered: npt.NDArray[np.uint32]
-) -> None:
+def _radix_sort(bits: npt.NDArray[np.uint32], scratch: npt.NDArray[np.uint32], ordered: npt.NDArray[np.uint32]) -> None:
     """Sort float32 bit patterns ascending, NaN last: three stable passes of 11 bits.
 
     Floats compare as their bits once the sign bit is flipped (positive) or all bits are (negative); Herf 2001,
@@ -123,9 +121,7 @@ def grid_of_sorted(ordered: npt.NDArray[Any], points: int = CDF_POINTS) -> Float
     return np.interp(np.linspace(0, 1, points), np.arange(k) / k, wide).astype(np.float32)
 
 
-def compact_rows(
-    values: npt.NDArray[Any], points: int = CDF_POINTS
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def compact_rows(values: npt.NDArray[Any], points: int = CDF_POINTS) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """CDF grid of every row, and how many values each had.
 
     Parameters

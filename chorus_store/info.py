@@ -108,9 +108,7 @@ def _published_lines(document: Document) -> Iterator[str]:
     for layer, facts in document["layers"].items():
         window = f"{facts['window_bp']} bp" if facts["window_bp"] else "no window"
         sign = "signed" if facts["signed"] else "unsigned"
-        yield _row(
-            layer, f"{facts['n_tracks']:,}; {window}, {facts['aggregation']}, {facts['formula']}, {sign}", 2
-        )
+        yield _row(layer, f"{facts['n_tracks']:,}; {window}, {facts['aggregation']}, {facts['formula']}, {sign}", 2)
     yield f"CDFs ({document['cdf_points']:,} points)"
     for cdf, counts in document["sampling"].items():
         spans = ", ".join(f"{_span(counts[key])} {key}" for key in ("offered", "retained"))
@@ -123,9 +121,7 @@ def _published_lines(document: Document) -> Iterator[str]:
         yield _row(kind, _counts(reasons) or "none", 2)
     yield "inputs"
     for name, source in document["inputs"].items():
-        yield _row(
-            name, f"{source['name']}  sha256 {source['sha256'] or 'unknown'}" if source else "not used", 2
-        )
+        yield _row(name, f"{source['name']}  sha256 {source['sha256'] or 'unknown'}" if source else "not used", 2)
     yield "software"
     for package, version in document["software"].items():
         if version is not None:

@@ -31,7 +31,7 @@ def ln_fold_change(ref: FloatArray, alt: FloatArray, pseudocount: float) -> Floa
 
 
 def difference(ref: FloatArray, alt: FloatArray, pseudocount: float) -> FloatArray:
-    """alt − ref; takes a pseudocount only so that all formulas are called alike."""
+    """Alt − ref; takes a pseudocount only so that all formulas are called alike."""
     return alt - ref
 
 

@@ -220,9 +220,7 @@ def fact_chunk_tracks(unit_samples: int, unit_tracks: int) -> int:
     return int(2 ** (max(wanted, 1).bit_length() - 1))
 
 
-def create_fact_array(
-    group: zarr.Group, name: str, shape: tuple[int, int], unit: tuple[int, int]
-) -> zarr.Array[Any]:
+def create_fact_array(group: zarr.Group, name: str, shape: tuple[int, int], unit: tuple[int, int]) -> zarr.Array[Any]:
     """Create one (sample, track) array of facts whose shard is one unit of work.
 
     The inner chunks are stored track-major, so that compaction reads contiguous columns. They are not compressed:

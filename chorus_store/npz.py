@@ -35,9 +35,7 @@ BUILD_CONFIG_VERSION = 4
 _BLOCK_BYTES = 16 * 2**20
 
 
-def export_npz(
-    store_path: str | os.PathLike[str], out_path: str | os.PathLike[str], *, progress: bool = True
-) -> Path:
+def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[str], *, progress: bool = True) -> Path:
     """Write the canonical NPZ of a published store.
 
     Parameters
@@ -135,8 +133,7 @@ def build_config(store: xr.Dataset) -> dict[str, Any]:
         "statistics_per_layer": provenance["layers"],
         "sampling": provenance["sampling"],
         "reference_sets": {
-            key: plan[key]
-            for key in ("effect_sha256", "effect_strata", "activity_sha256", "activity_strata", "seeds")
+            key: plan[key] for key in ("effect_sha256", "effect_strata", "activity_sha256", "activity_strata", "seeds")
         },
         "fasta_sha256_prefix64mb": genome["fasta_sha256_prefix64mb"],
         "fai_sha256": genome["fai_sha256"],

@@ -114,11 +114,7 @@ def _what_is_there(place: Path) -> str:
     if place.is_file():
         return "that is a file; a store is a folder named {oracle}.zarr"
     inside = sorted(child.name for child in place.glob("*.zarr"))
-    return (
-        f"that folder holds {', '.join(inside)}; open one of them"
-        if inside
-        else "that folder is not a Zarr group"
-    )
+    return f"that folder holds {', '.join(inside)}; open one of them" if inside else "that folder is not a Zarr group"
 
 
 @contextmanager
@@ -127,9 +123,7 @@ def reading(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise CorruptStoreError(
-            f"{what} cannot be read ({error}); copy or publish the store again"
-        ) from error
+        raise CorruptStoreError(f"{what} cannot be read ({error}); copy or publish the store again") from error
 
 
 def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:

@@ -16,7 +16,7 @@ from chorus_store.annotations import CCres, Genes
 from chorus_store.errors import PlanError
 from chorus_store.genome import Genome
 from chorus_store.plan_options import PlanOptions
-from chorus_store.plan_tables import Baselines, BoolArray, Kind, Plan, Variants, window_starts
+from chorus_store.plan_tables import Baselines, BoolArray, Plan, Variants, window_starts
 from chorus_store.positions import (
     AUTOSOMES,
     CCRE_CHROMS,
@@ -32,7 +32,7 @@ from chorus_store.positions import (
     variant_spans,
 )
 
-__all__ = ["Baselines", "Kind", "Plan", "PlanOptions", "Variants", "build_plan", "window_starts"]
+__all__ = ["Baselines", "Plan", "PlanOptions", "Variants", "build_plan", "window_starts"]
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,7 @@ def _check_request(
 ) -> None:
     wanted = options.wanted()
     if genes is None and wanted["tss"] + wanted["gene_body"]:
-        raise PlanError(
-            "transcription start sites and gene bodies need genes: give --gtf, or ask for 0 of them"
-        )
+        raise PlanError("transcription start sites and gene bodies need genes: give --gtf, or ask for 0 of them")
     if ccres is None and wanted["ccre"]:
         raise PlanError("the cCRE stratum needs cCREs: give --ccres, or ask for 0 of every class")
     if not options.n_variants + sum(wanted.values()):
@@ -121,9 +119,7 @@ def _autosomes(genome: Genome) -> dict[str, int]:
     return lengths
 
 
-def _check_spans(
-    spans: Mapping[str, tuple[int, int]], lengths: Mapping[str, int], margin_bp: int, option: str
-) -> None:
+def _check_spans(spans: Mapping[str, tuple[int, int]], lengths: Mapping[str, int], margin_bp: int, option: str) -> None:
     for chrom, (first, last) in spans.items():
         if last < first:
             raise PlanError(
@@ -194,9 +190,7 @@ def _draw_ccres(genome: Genome, lengths: Mapping[str, int], ccres: CCres, option
     return draw_ccres(ccres, chroms, options.ccre_counts, options.ccre_seed)
 
 
-def _checked(
-    what: str, wanted: int, positions: Positions, valid: Callable[[Positions], BoolArray]
-) -> BoolArray:
+def _checked(what: str, wanted: int, positions: Positions, valid: Callable[[Positions], BoolArray]) -> BoolArray:
     """Which positions are valid; PlanError where some were wanted and none was drawn or is valid."""
     usable = valid(positions)
     if wanted and not len(positions):

@@ -112,9 +112,7 @@ class Plan:
         """Content hash of the baselines and their bins."""
         columns = dict(vars(self.baselines))
         bins = columns.pop("bins")
-        return _digest(
-            {**columns, **{_bins_name(resolution): bins[resolution] for resolution in sorted(bins)}}
-        )
+        return _digest({**columns, **{_bins_name(resolution): bins[resolution] for resolution in sorted(bins)}})
 
     @property
     def sha256(self) -> str:
@@ -130,9 +128,7 @@ class Plan:
         """Positions per stratum, drawn, of variants and of baselines."""
         kinds: tuple[Kind, Kind] = ("variants", "baselines")
         counted = {kind: np.unique(self.part(kind).stratum, return_counts=True) for kind in kinds}
-        return {
-            kind: dict(zip(names.tolist(), n.tolist(), strict=True)) for kind, (names, n) in counted.items()
-        }
+        return {kind: dict(zip(names.tolist(), n.tolist(), strict=True)) for kind, (names, n) in counted.items()}
 
     def windows(self, kind: Kind) -> IntArray:
         """First base of every input window, 0-based; meaningful where the position is valid."""
@@ -231,9 +227,7 @@ def _digest(columns: Mapping[str, npt.NDArray[Any]]) -> str:
     """SHA-256 over names and values: little-endian int64, or text separated by U+001F."""
     sha = hashlib.sha256()
     for name, column in columns.items():
-        if column.dtype.kind == "U":
-            content = "\x1f".join(column.tolist()).encode()
-        else:
-            content = column.astype("<i8").tobytes()
+        text = column.dtype.kind == "U"
+        content = "\x1f".join(column.tolist()).encode() if text else column.astype("<i8").tobytes()
         sha.update(f"{name}{column.shape}{len(content)}:".encode() + content)
     return sha.hexdigest()

@@ -24,9 +24,10 @@ import zarr
 from chorus_store import layout, schema
 from chorus_store.compact import Compacted, Sampler, compact
 from chorus_store.errors import IncompleteStoreError
-from chorus_store.facts import KINDS, FactStore, writing
+from chorus_store.facts import FactStore, writing
 from chorus_store.layers import LAYERS
 from chorus_store.tracks import TrackTable
+from chorus_store.units import KINDS
 
 _TRACK_COLUMNS = ("track", "layer", "assay", "cell_type", "description", "strand")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -102,7 +103,9 @@ def publish(
     _remove_stale(path)
     with writing(path):
         try:
-            _build(store, staging, options, {**_inherited(store), "software": software, "facts": facts}, client, on_rows)
+            _build(
+                store, staging, options, {**_inherited(store), "software": software, "facts": facts}, client, on_rows
+            )
             _replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -280,4 +283,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-

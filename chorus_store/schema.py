@@ -93,9 +93,7 @@ def check_version(attributes: Mapping[str, Any]) -> None:
         )
     version = declared.get("version")
     if not isinstance(version, int):
-        raise SchemaError(
-            f"the store's schema version is {version!r}, not a whole number; its attributes are damaged"
-        )
+        raise SchemaError(f"the store's schema version is {version!r}, not a whole number; its attributes are damaged")
     if version < SCHEMA_VERSION:
         raise SchemaError(
             f"the store is too old: its layout is version {version}, this release reads {SCHEMA_VERSION}; "

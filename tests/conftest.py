@@ -16,7 +16,5 @@ def shared() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("CHORUS_SHARED", default))
     if not (folder / "golden").is_dir():
-        pytest.skip(
-            f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/"
-        )
+        pytest.skip(f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/")
     return folder

@@ -1,4 +1,4 @@
-"""The small Enformer written a second time, in TensorFlow, and saved with the signature of the published SavedModel.
+"""The small Enformer written a second time, in TensorFlow, with the signature of the published SavedModel.
 
 It takes the weights of the PyTorch model, so that two independent implementations can be compared.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.tensorflow_quietly import tf
+from builders.quiet_tensorflow import tf
 
 Weights = dict[str, npt.NDArray[np.float32]]
 INPUT_BP = 393_216

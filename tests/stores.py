@@ -76,9 +76,7 @@ def _labels(n_tracks: int) -> dict[str, npt.NDArray[Any]]:
     assay = np.array(ASSAYS)[number % len(ASSAYS)]
     mark = np.array(MARKS)[number % len(MARKS)]
     cell_type = np.array(CELLS)[number % len(CELLS)]
-    description = np.array(
-        [":".join(filter(None, parts)) for parts in zip(assay, mark, cell_type, strict=True)]
-    )
+    description = np.array([":".join(filter(None, parts)) for parts in zip(assay, mark, cell_type, strict=True)])
     layer = np.array([layer_of(*pair) for pair in zip(assay.tolist(), description.tolist(), strict=True)])
     return {
         "track": np.array([f"{name}:{i:05d}" for i, name in enumerate(assay)]),
@@ -141,8 +139,7 @@ def attributes(layer: npt.NDArray[np.str_], cdfs: list[str], n_quantiles: int) -
             },
             "facts": {"sha256": digest("facts"), "kept": False},
             "sampling": {
-                cdf: {"offered": [OFFERED[cdf]] * 2, "retained": [OFFERED[cdf]] * 2, "mode": "exact"}
-                for cdf in cdfs
+                cdf: {"offered": [OFFERED[cdf]] * 2, "retained": [OFFERED[cdf]] * 2, "mode": "exact"} for cdf in cdfs
             },
             "dropped": {"variants": {}, "baselines": {"nan": 2}},
             "layers": {name: _layer(name, int((layer == name).sum())) for name in np.unique(layer).tolist()},

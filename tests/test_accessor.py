@@ -20,9 +20,7 @@ from chorus_store.errors import CorruptStoreError, InputError, SchemaError, Trac
 from tests.stores import make_store
 
 SIGNED, UNSIGNED, EMPTY = "RNA:00004", "CHIP:00001", "CAGE:00008"
-WITH_BACKGROUND = [
-    f"{a}:{i:05d}" for i, a in enumerate(["DNASE", "CHIP", "CHIP", "CAGE", "RNA"] * 2) if i != 8
-]
+WITH_BACKGROUND = [f"{a}:{i:05d}" for i, a in enumerate(["DNASE", "CHIP", "CHIP", "CAGE", "RNA"] * 2) if i != 8]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +72,7 @@ def test_arrays_take_tracks_along_their_last_axis(store: xr.Dataset):
     for (i, j), value in np.ndenumerate(values):
         np.testing.assert_equal(answer[i, j], expected(store, value, tracks[j]))
     np.testing.assert_array_equal(store.chorus.percentile(values, SIGNED)[:, 0], answer[:, 0])
-    np.testing.assert_array_equal(
-        store.chorus.percentile(1.5, tracks), store.chorus.percentile([1.5, 1.5], tracks)
-    )
+    np.testing.assert_array_equal(store.chorus.percentile(1.5, tracks), store.chorus.percentile([1.5, 1.5], tracks))
     with pytest.raises(InputError, match="2 values along the track axis do not fit 1 tracks"):
         store.chorus.percentile(values, [SIGNED])
 
@@ -104,10 +100,7 @@ def test_labelled_values_are_aligned(path: Path, values: xr.DataArray, cdf: str,
     assert (answer.chunks is None) == (values.chunks is None)
     xr.testing.assert_equal(answer.coords.to_dataset(), values.coords.to_dataset())
     plain = values.load().stack(entry=values.dims)
-    wanted = [
-        expected(opened, float(v), str(t), cdf)
-        for v, t in zip(plain.values, plain["track"].values, strict=True)
-    ]
+    wanted = [expected(opened, float(v), str(t), cdf) for v, t in zip(plain.values, plain["track"].values, strict=True)]
     np.testing.assert_array_equal(answer.stack(entry=values.dims).values, wanted)
 
 
@@ -200,9 +193,7 @@ def test_spellings_of_the_reference(shared: Path):
             with pytest.raises(TrackNotFoundError) if track != "failed:e" else pytest.warns(UserWarning):
                 dataset.chorus.percentile(value, track)
         elif record["signed"]:  # as it is: the reference never takes the absolute value
-            low, high = (
-                dataset.chorus.percentile(value, track, method=m, signed=True) for m in ("strict", "weak")
-            )
+            low, high = (dataset.chorus.percentile(value, track, method=m, signed=True) for m in ("strict", "weak"))
             assert low <= wanted <= high
             spelt_otherwise += track not in toy["track_ids"]
     assert spelt_otherwise > 10

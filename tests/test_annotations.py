@@ -166,17 +166,13 @@ def test_gtf_without_coding_exons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["half", "no end", "flipped"])
 def test_damaged_gzip(tmp_path: Path, damage: str) -> None:
-    content = bytearray(
-        gzip.compress("".join(f"chr1\t{i}\t{i + 1}\ta\tb\tPLS\n" for i in range(9999)).encode())
-    )
+    content = bytearray(gzip.compress("".join(f"chr1\t{i}\t{i + 1}\ta\tb\tPLS\n" for i in range(9999)).encode()))
     if damage == "flipped":
         content[len(content) // 2] ^= 0xFF
     else:
         del content[len(content) // 2 if damage == "half" else -4 :]
     (tmp_path / "c.bed.gz").write_bytes(content)
-    with pytest.raises(
-        AnnotationError, match=r"c\.bed\.gz is truncated or damaged|c\.bed\.gz, line|not text"
-    ):
+    with pytest.raises(AnnotationError, match=r"c\.bed\.gz is truncated or damaged|c\.bed\.gz, line|not text"):
         read_ccres(tmp_path / "c.bed.gz")
 
 

@@ -18,9 +18,10 @@ import pytest
 
 from builders import cli
 from builders.oracle import BinArray, Reduced
-from builders.pipeline import Inputs
-from chorus_store.facts import KINDS, FactStore
+from builders.settings import Inputs
+from chorus_store.facts import FactStore
 from chorus_store.sequence import Codes
+from chorus_store.units import KINDS
 from tests import tiny
 from tests.test_splits import contents
 
@@ -267,9 +268,7 @@ def test_too_little_memory_names_the_option(inputs: Inputs, tmp_path: Path, caps
         (["--batch", "0"], "at least 1"),
     ],
 )
-def test_bad_options_are_usage_errors(
-    arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_options_are_usage_errors(arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.run(tiny.TinyOracle, arguments)
     assert stop.value.code == 2

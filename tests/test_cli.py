@@ -29,9 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "command": ["--part", "merge"],
     }
     runs.create_group("b", attributes=record)
-    runs.create_group(
-        "a", attributes={**record, "part": "variants", "started": "2026-01-01", "device": "cuda:0"}
-    )
+    runs.create_group("a", attributes={**record, "part": "variants", "started": "2026-01-01", "device": "cuda:0"})
     return path
 
 

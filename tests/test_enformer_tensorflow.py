@@ -10,8 +10,11 @@ import pytest
 from builders import conformance
 from builders.enformer import Enformer
 from chorus_store.errors import BackendUnavailableError, InputError, WeightsError
+
+pytest.importorskip("builders.quiet_tensorflow", reason="TensorFlow is not installed (extra enformer-tf)")
+
+from builders.quiet_tensorflow import tf
 from tests import enformer_savedmodel
-from tests.tensorflow_quietly import tf
 from tests.test_enformer_torch import random_bins, random_codes, tracks
 
 pytestmark = pytest.mark.tensorflow

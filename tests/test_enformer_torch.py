@@ -124,9 +124,7 @@ def test_lower_precision_is_close_and_leaves_settings_alone(oracle: Enformer, pr
     lower = Enformer(tracks(), size="small")
     lower.load(None, seed=1, precision=precision)
     settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    np.testing.assert_allclose(
-        lower.reduce(codes, bins).statistics, oracle.reduce(codes, bins).statistics, rtol=0.03
-    )
+    np.testing.assert_allclose(lower.reduce(codes, bins).statistics, oracle.reduce(codes, bins).statistics, rtol=0.03)
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == settings
 
 
@@ -150,9 +148,7 @@ def with_second_trunk(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, **second, "_heads.mouse.0.weight": torch.zeros(3, 24)}
 
 
-@pytest.mark.parametrize(
-    "form", ["safetensors", "pt", "bin with both trunks", "second trunk only", "folder", "half"]
-)
+@pytest.mark.parametrize("form", ["safetensors", "pt", "bin with both trunks", "second trunk only", "folder", "half"])
 def test_weights_round_trip(oracle: Enformer, state: dict[str, Any], tmp_path: Path, form: str) -> None:
     from safetensors.torch import save_file
 
@@ -174,11 +170,10 @@ def test_weights_round_trip(oracle: Enformer, state: dict[str, Any], tmp_path: P
     loaded = Enformer(tracks(), size="small")
     loaded.load(tmp_path if form == "folder" else path)
     codes = random_codes(1)
-    # The attention of the package has a bias that the facts depend on: bf16 weights are close, the others equal.
     np.testing.assert_allclose(
         loaded.reduce(codes).statistics,
         oracle.reduce(codes).statistics,
-        rtol=0.05 if form == "half" else 1e-6,
+        rtol=0.05 if form == "half" else 1e-6,  # bfloat16 keeps three digits
     )
 
 
@@ -189,7 +184,7 @@ def test_weights_that_do_not_fit_are_named(state: dict[str, Any], tmp_path: Path
     cases: list[tuple[dict[str, Any], str]] = [
         ({k: v for k, v in state.items() if k != "stem.0.weight"}, "missing: stem.0.weight"),
         ({**state, "extra.weight": head}, "unknown: extra.weight"),
-        ({**state, "_heads.human.0.weight": head[:5]}, r"_heads.human.0.weight \(5, 24\) instead of \(7, 24\)"),
+        ({**state, "_heads.human.0.weight": head[:5]}, r"_heads.human.0.weight \(5, 24\) instead"),
         ({"a": head}, r"missing: .* and \d+ more; unknown: a"),
     ]  # fmt: skip
     for broken, message in cases:
@@ -225,7 +220,7 @@ def test_files_that_are_no_weights(state: dict[str, Any], tmp_path: Path) -> Non
 
 def test_folders_without_one_file_of_weights(tmp_path: Path) -> None:
     oracle = Enformer(tracks(), size="small")
-    with pytest.raises(WeightsError, match="no weights at .*nowhere"):
+    with pytest.raises(WeightsError, match=r"no weights at .*nowhere"):
         oracle.load(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"holds no file ending in \.safetensors"):
         oracle.load(tmp_path)

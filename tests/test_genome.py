@@ -81,9 +81,7 @@ def test_bgzipped_over_many_blocks(tmp_path: Path) -> None:
     path = write_bgzip(tmp_path / "g.fa.gz", fasta_text({"chr1": bases, "chr2": bases[::-1]}, width=60))
     with Genome(path) as genome:
         for start in (0, 64_000, 65_279, 65_280, 128_123, 199_999):
-            assert (
-                decode(genome.fetch("chr2", start, start + 100_000)) == bases[::-1][start : start + 100_000]
-            )
+            assert decode(genome.fetch("chr2", start, start + 100_000)) == bases[::-1][start : start + 100_000]
     with Genome(path) as genome:  # through the indexes just written
         assert decode(genome.fetch("chr1", 0, 300_000)) == bases
 

@@ -42,7 +42,7 @@ class StubEnformer(Oracle):
         )
 
     @classmethod
-    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> "StubEnformer":
+    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> StubEnformer:
         return cls()
 
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
@@ -69,7 +69,10 @@ def built(stub_genome: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.shared
 def test_agrees_with_the_reference(built: Path, shared: Path) -> None:
-    with np.load(shared / "golden/enformer_stub_pertrack.npz") as theirs, np.load(built / "enformer_pertrack.npz") as ours:
+    with (
+        np.load(shared / "golden/enformer_stub_pertrack.npz") as theirs,
+        np.load(built / "enformer_pertrack.npz") as ours,
+    ):
         for key in ("track_ids", "signed_flags", "effect_counts", "summary_counts", "perbin_counts"):
             np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
         for key in ("effect_cdfs", "summary_cdfs"):

@@ -47,9 +47,7 @@ def test_percentiles_equal_scipy(problem, method):
     for v, row in zip(values, rows, strict=True):
         finite = v[~np.isnan(v)]
         ours = to_percentile(rank(finite, row, method), len(row))
-        np.testing.assert_allclose(
-            ours, percentileofscore(row.astype(float), finite, method) / 100, rtol=1e-12
-        )
+        np.testing.assert_allclose(ours, percentileofscore(row.astype(float), finite, method) / 100, rtol=1e-12)
 
 
 def test_values_are_compared_in_float64():

@@ -70,9 +70,7 @@ def test_a_scalar_oracle_has_no_perbin(tmp_path: Path):
 
 def test_equal_stores_give_equal_bytes(path: Path, tmp_path: Path):
     copied = shutil.copytree(path, tmp_path / "copy.zarr")
-    first, second = (
-        export_npz(p, tmp_path / f"{i}.npz", progress=False) for i, p in enumerate([path, copied])
-    )
+    first, second = (export_npz(p, tmp_path / f"{i}.npz", progress=False) for i, p in enumerate([path, copied]))
     assert first.read_bytes() == second.read_bytes()
 
 

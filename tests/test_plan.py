@@ -25,7 +25,8 @@ from chorus_store import layout
 from chorus_store.annotations import CCRE_CLASSES, CCres, Genes, read_ccres, read_genes
 from chorus_store.errors import CorruptStoreError, PlanError
 from chorus_store.genome import Genome
-from chorus_store.plan import Baselines, Kind, Plan, PlanOptions, Variants, build_plan, window_starts
+from chorus_store.layout import Kind
+from chorus_store.plan import Baselines, Plan, PlanOptions, Variants, build_plan, window_starts
 from tests.stub import stub_ccres, stub_gtf
 
 ENFORMER: dict[str, Any] = {
@@ -68,9 +69,7 @@ def annotate(lengths: dict[str, int], n: int = 60, seed: int = 2) -> tuple[Genes
     chrom = rng.choice(list(lengths), n)
     start = np.array([rng.integers(1, lengths[str(name)] - 30_000) for name in chrom])
     names = np.array([f"G{i}" for i in range(n)])
-    genes = Genes(
-        chrom, start, start + 20_000, np.tile(["+", "-"], n // 2), names, np.full(n, "protein_coding")
-    )
+    genes = Genes(chrom, start, start + 20_000, np.tile(["+", "-"], n // 2), names, np.full(n, "protein_coding"))
     category = np.array(CCRE_CLASSES)[np.arange(n) % 2 * 7]
     return genes, CCres(chrom, start, start + 301, category)
 
@@ -133,17 +132,12 @@ def test_windows_and_validity(genome: Genome, plan: Plan) -> None:
     kinds: tuple[Kind, Kind] = ("variants", "baselines")
     for kind in kinds:
         table, starts = plan.part(kind), plan.windows(kind)
-        for chrom, start, valid in zip(
-            table.chrom.tolist(), starts.tolist(), table.valid.tolist(), strict=True
-        ):
+        for chrom, start, valid in zip(table.chrom.tolist(), starts.tolist(), table.valid.tolist(), strict=True):
             inside = start >= 0 and start + 2_000 <= LENGTHS[chrom]
             assert valid == (inside and (genome.fetch(chrom, start, start + 2_000) == 4).mean() <= 0.5)
     assert 0 < plan.baselines.valid.sum() < len(plan.baselines)
     variants = plan.variants
-    codes = [
-        genome.fetch(c, s, s + 2_000)[999]
-        for c, s in zip(variants.chrom, plan.windows("variants"), strict=True)
-    ]
+    codes = [genome.fetch(c, s, s + 2_000)[999] for c, s in zip(variants.chrom, plan.windows("variants"), strict=True)]
     assert ["ACGT"[code] for code in codes] == variants.ref.tolist()
 
 
@@ -254,9 +248,7 @@ def test_any_change_changes_the_hash(plan: Plan, data: st.DataObject) -> None:
     changed = column.copy().astype("<U9") if column.dtype.kind == "U" else column.copy()
     spot = data.draw(st.integers(0, column.size - 1))
     old = changed.flat[spot]
-    changed.flat[spot] = (
-        f"{old}x" if isinstance(old, str) else (not old if changed.dtype == bool else old ^ 1)
-    )
+    changed.flat[spot] = f"{old}x" if isinstance(old, str) else (not old if changed.dtype == bool else old ^ 1)
     table, _, key = name.partition(".")
     if table == "bins":
         bins = {**plan.baselines.bins, int(key): changed}
@@ -272,9 +264,7 @@ def test_any_change_changes_the_hash(plan: Plan, data: st.DataObject) -> None:
 
 
 def test_hash_is_of_the_content_and_not_of_its_storage(plan: Plan) -> None:
-    wider = replace(
-        plan.variants, chrom=plan.variants.chrom.astype("<U30"), pos=plan.variants.pos.astype(">i8")
-    )
+    wider = replace(plan.variants, chrom=plan.variants.chrom.astype("<U30"), pos=plan.variants.pos.astype(">i8"))
     assert replace(plan, variants=wider).sha256 == plan.sha256
 
 
@@ -283,9 +273,7 @@ def test_round_trip_through_a_store(plan: Plan, tmp_path: Path) -> None:
     for kind, table in plan.to_datasets().items():
         layout.write_table(root, kind, table)
     kinds: tuple[Kind, Kind] = ("variants", "baselines")
-    assert_same(
-        plan, Plan.from_datasets({kind: layout.read_table(tmp_path / "s.zarr", kind) for kind in kinds})
-    )
+    assert_same(plan, Plan.from_datasets({kind: layout.read_table(tmp_path / "s.zarr", kind) for kind in kinds}))
 
 
 def test_changed_datasets_are_refused(plan: Plan) -> None:
@@ -294,9 +282,7 @@ def test_changed_datasets_are_refused(plan: Plan) -> None:
     with pytest.raises(CorruptStoreError, match="not the one that was written; build it again"):
         Plan.from_datasets(datasets)
     with pytest.raises(CorruptStoreError, match=r"cannot be read .*bins_32bp.*; build it again"):
-        Plan.from_datasets(
-            {**plan.to_datasets(), "baselines": plan.to_datasets()["baselines"].drop_vars("bins_32bp")}
-        )
+        Plan.from_datasets({**plan.to_datasets(), "baselines": plan.to_datasets()["baselines"].drop_vars("bins_32bp")})
 
 
 def test_options_round_trip_through_json() -> None:
@@ -350,9 +336,7 @@ def test_bad_options(change: dict[str, Any], message: str) -> None:
         ),
     ],
 )
-def test_impossible_plans(
-    genome: Genome, options: PlanOptions, geometry: dict[str, Any], message: str
-) -> None:
+def test_impossible_plans(genome: Genome, options: PlanOptions, geometry: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         build_plan(genome, None, None, options, **{**SMALL, **geometry})
 
@@ -386,7 +370,5 @@ def test_absent_class_and_empty_strata_are_named(genome: Genome, caplog: pytest.
         "tss",
         "gene_body",
     ]
-    with pytest.raises(
-        PlanError, match="41 baseline positions were wanted and none could be drawn; check that genome"
-    ):
+    with pytest.raises(PlanError, match="41 baseline positions were wanted and none could be drawn; check that genome"):
         build_plan(genome, genes, ccres, replace(OPTIONS, n_random=0, ccre_counts={"PLS": 20}), **SMALL)

@@ -35,9 +35,7 @@ def base_at(chrom: str, pos: int) -> int:
 
 def genes_of(rows: list[tuple[str, int, int, str, str, str]]) -> Genes:
     chrom, start, end, strand, name, kind = zip(*rows, strict=True)
-    return Genes(
-        *(np.array(chrom), np.array(start), np.array(end), np.array(strand), np.array(name), np.array(kind))
-    )
+    return Genes(*(np.array(chrom), np.array(start), np.array(end), np.array(strand), np.array(name), np.array(kind)))
 
 
 @given(st.integers(0, 300), st.integers(0, 2**32))
@@ -76,9 +74,7 @@ def test_random_positions_share_out_evenly(n: int) -> None:
     assert len(positions) == n
     counts = Counter(positions.chrom.tolist())
     assert all(count <= n // 3 + 1 for count in counts.values())
-    assert all(
-        SPANS[str(c)][0] <= p <= SPANS[str(c)][1] for c, p in zip(positions.chrom, positions.pos, strict=True)
-    )
+    assert all(SPANS[str(c)][0] <= p <= SPANS[str(c)][1] for c, p in zip(positions.chrom, positions.pos, strict=True))
 
 
 def test_ccres_by_class_from_the_given_chromosomes() -> None:

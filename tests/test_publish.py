@@ -23,14 +23,15 @@ from hypothesis import strategies as st
 
 import chorus_store
 from builders import cli
-from builders.pipeline import Inputs
+from builders.settings import Inputs
 from builders.software import software_versions
 from chorus_store import layout, publish
 from chorus_store.compact import Sampler, compact, working_set
 from chorus_store.errors import InputError, MemoryBudgetError
-from chorus_store.facts import FactStore, Shape
+from chorus_store.facts import FactStore
 from chorus_store.grid import grid_of_sorted
 from chorus_store.layers import LAYERS
+from chorus_store.units import Shape
 from tests import tiny
 from tests.memory import peak_growth
 from tests.test_reservoir import plain

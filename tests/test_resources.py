@@ -1,4 +1,4 @@
-"""Resources against a real HTTP server on the loopback interface: downloads, failures, and what is remembered."""
+"""Resources against a real HTTP server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from builders.resources import RESOURCES, Resource, resolve
 from chorus_store.errors import InputError, MissingResourceError
 
 GENOME = b">chr20\n" + b"ACGT" * 50_000 + b"\n"
+
+
+Publish = Callable[..., Resource]
 
 
 class Site:
@@ -82,7 +85,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def publish(site: Site, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def publish(site: Site, monkeypatch: pytest.MonkeyPatch) -> Publish:
     """Put bytes on the site and register them as a resource."""
 
     def put(name: str, body: bytes | None, file_name: str | None = None, **fields: str) -> Resource:
@@ -103,7 +106,7 @@ def nothing_left(folder: Path) -> bool:
     return not folder.exists() or not [entry for entry in folder.iterdir() if entry.name != fetch.LEDGER]
 
 
-def test_download_once_then_never_again(site: Site, publish, data: Path) -> None:
+def test_download_once_then_never_again(site: Site, publish: Publish, data: Path) -> None:
     publish("genome.fa", GENOME, checksum=sha256(GENOME))
     for _ in range(2):
         assert resolve({"fasta": "genome.fa"}) == {"fasta": data / "genome.fa"}
@@ -113,14 +116,14 @@ def test_download_once_then_never_again(site: Site, publish, data: Path) -> None
     assert resolve({"fasta": "genome.fa"}, offline=True) == {"fasta": data / "genome.fa"}
 
 
-def test_gzip_is_unpacked_and_checked_packed(publish, data: Path) -> None:
+def test_gzip_is_unpacked_and_checked_packed(publish: Publish, data: Path) -> None:
     packed = gzip.compress(GENOME)
     publish("genome.fa.gz", packed, "genome.fa", checksum=sha256(packed), unpack="gunzip")
     assert resolve({"fasta": "genome.fa.gz"})["fasta"].read_bytes() == GENOME
     assert sorted(entry.name for entry in data.iterdir()) == ["genome.fa", "observed.json"]
 
 
-def test_tar_becomes_a_folder_whose_files_are_watched(publish, data: Path) -> None:
+def test_tar_becomes_a_folder_whose_files_are_watched(publish: Publish, data: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name in ("saved_model.pb", "variables/variables.index"):
@@ -136,7 +139,7 @@ def test_tar_becomes_a_folder_whose_files_are_watched(publish, data: Path) -> No
         resolve({"weights": "model"})
 
 
-def test_a_tar_cannot_write_outside(publish, data: Path) -> None:
+def test_a_tar_cannot_write_outside(publish: Publish, data: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         tar.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
@@ -146,14 +149,14 @@ def test_a_tar_cannot_write_outside(publish, data: Path) -> None:
     assert nothing_left(data) and not (data.parent / "escaped").exists()
 
 
-def test_wrong_checksum_keeps_nothing(publish, data: Path) -> None:
+def test_wrong_checksum_keeps_nothing(publish: Publish, data: Path) -> None:
     publish("genome.fa", GENOME, checksum=sha256(b"another"))
     with pytest.raises(MissingResourceError, match="another checksum than the pinned"):
         resolve({"fasta": "genome.fa"})
     assert nothing_left(data)
 
 
-def test_a_download_that_breaks_off_starts_afresh(site: Site, publish, data: Path) -> None:
+def test_a_download_that_breaks_off_starts_afresh(site: Site, publish: Publish, data: Path) -> None:
     publish("genome.fa", GENOME)
     site.broken.add("/genome.fa")
     with pytest.raises(MissingResourceError, match="broke off; try again"):
@@ -164,7 +167,7 @@ def test_a_download_that_breaks_off_starts_afresh(site: Site, publish, data: Pat
 
 
 @pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(GENOME)[:-20]])
-def test_damaged_archives_keep_nothing(publish, data: Path, body: bytes) -> None:
+def test_damaged_archives_keep_nothing(publish: Publish, data: Path, body: bytes) -> None:
     publish("genome.fa.gz", body, "genome.fa", unpack="gunzip")
     with pytest.raises(MissingResourceError, match=r"genome\.fa"):
         resolve({"fasta": "genome.fa.gz"})
@@ -172,7 +175,7 @@ def test_damaged_archives_keep_nothing(publish, data: Path, body: bytes) -> None
 
 
 def test_every_missing_input_is_in_one_message(
-    site: Site, publish, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, publish: Publish, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish("ccres.bed", b"chr1")
     closed = Resource("the genome", f"http://127.0.0.1:{free_port()}/genome.fa", "genome.fa", "3 GB", "none")
@@ -200,7 +203,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_failures_of_the_server_are_collected(publish, data: Path) -> None:
+def test_failures_of_the_server_are_collected(publish: Publish, data: Path) -> None:
     publish("genome.fa", None)
     publish("genes.gtf", None)
     publish("ccres.bed", b"chr1")
@@ -223,7 +226,7 @@ def test_a_silent_host_costs_seconds_at_most(monkeypatch: pytest.MonkeyPatch) ->
         assert time.monotonic() - started < 3
 
 
-def test_offline_asks_nobody(site: Site, publish) -> None:
+def test_offline_asks_nobody(site: Site, publish: Publish) -> None:
     publish("genome.fa", GENOME)
     with pytest.raises(MissingResourceError, match=r"not downloaded \(--offline\)"):
         resolve({"fasta": "genome.fa"}, offline=True)
@@ -231,7 +234,7 @@ def test_offline_asks_nobody(site: Site, publish) -> None:
 
 
 def test_only_https_leaves_the_machine(
-    site: Site, publish, data: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, publish: Publish, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RESOURCES, "x", Resource("x", "http://example.org/x", "x", "1 kB", "none"))
     with pytest.raises(MissingResourceError, match=r"http://example\.org/x is not https"):
@@ -243,14 +246,14 @@ def test_only_https_leaves_the_machine(
     assert nothing_left(data)
 
 
-def test_redirects_are_followed(site: Site, publish) -> None:
+def test_redirects_are_followed(site: Site, publish: Publish) -> None:
     publish("moved", None)
     site.files["/new"] = GENOME
     site.redirects["/moved"] = f"{site.url}/new"
     assert resolve({"fasta": "moved"})["fasta"].read_bytes() == GENOME
 
 
-def test_without_a_pinned_checksum_the_observed_one_holds(site: Site, publish, data: Path) -> None:
+def test_without_a_pinned_checksum_the_observed_one_holds(site: Site, publish: Publish, data: Path) -> None:
     publish("genes.gtf", b"first")
     path = resolve({"gtf": "genes.gtf"})["gtf"]
     entry = json.loads((data / "observed.json").read_text())["genes.gtf"]
@@ -268,7 +271,7 @@ def test_without_a_pinned_checksum_the_observed_one_holds(site: Site, publish, d
     assert resolve({"gtf": "genes.gtf"})["gtf"].read_bytes() == b"first"
 
 
-def test_files_put_there_by_hand(publish, data: Path) -> None:
+def test_files_put_there_by_hand(publish: Publish, data: Path) -> None:
     publish("genes.gtf", None)
     publish("tracks.txt", None, checksum=sha256(b"published"))
     data.mkdir()
@@ -279,7 +282,7 @@ def test_files_put_there_by_hand(publish, data: Path) -> None:
         resolve({"tracks": "tracks.txt"})
 
 
-def test_a_damaged_ledger_is_named(publish, data: Path) -> None:
+def test_a_damaged_ledger_is_named(publish: Publish, data: Path) -> None:
     publish("genes.gtf", b"first")
     resolve({"gtf": "genes.gtf"})
     (data / "observed.json").write_text("{")
@@ -287,7 +290,7 @@ def test_a_damaged_ledger_is_named(publish, data: Path) -> None:
         resolve({"gtf": "genes.gtf"})
 
 
-def test_given_files_are_used_as_they_are(site: Site, publish, tmp_path: Path) -> None:
+def test_given_files_are_used_as_they_are(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("genome.fa", GENOME)
     own = tmp_path / "own.fa"
     own.touch()
@@ -305,9 +308,7 @@ def test_the_registry() -> None:
     assert {"hg38", "gencode", "ccres"} <= RESOURCES.keys()
     for resource in RESOURCES.values():
         assert resource.url.startswith("https://")
-        assert resource.checksum is None or re.fullmatch(
-            r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", resource.checksum
-        )
+        assert resource.checksum is None or re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", resource.checksum)
     assert len({resource.file_name for resource in RESOURCES.values()}) == len(RESOURCES)
 
 

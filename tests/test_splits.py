@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from builders import cli
 from builders.oracle import BinArray, Reduced
-from builders.pipeline import Inputs
+from builders.settings import Inputs
 from chorus_store.facts import progress
 from chorus_store.sequence import Codes
 from tests import tiny

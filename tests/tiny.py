@@ -12,7 +12,7 @@ import numpy as np
 
 from builders import cli
 from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
-from builders.pipeline import Inputs
+from builders.settings import Inputs
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -39,7 +39,10 @@ class TinyOracle(Oracle):
             "chromatin_accessibility", "tss_activity", "tf_binding",
         )  # fmt: skip
         self.tracks = TrackTable.from_rows(
-            [(f"TRK{i}", "tiny", i, a, x, f"cell{i}", "", ".") for i, (a, x) in enumerate(zip(assays, layers, strict=True))]
+            [
+                (f"TRK{i}", "tiny", i, a, x, f"cell{i}", "", ".")
+                for i, (a, x) in enumerate(zip(assays, layers, strict=True))
+            ]
         )
 
     @classmethod

@@ -1,0 +1,28 @@
+"""Records of who ran what, when, and how long it took."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from builders.settings import Settings
+from chorus_store import facts, layout, schema
+
+
+def record_run(path: Path, settings: Settings, part: str, wall_s: float, **counts: float) -> None:
+    """Keep a record of what this process did, below ``/runs``: apart from the data, because no two runs are alike."""
+    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
+    record = {
+        "part": part,
+        "started": started.isoformat(timespec="milliseconds"),
+        "wall_s": round(wall_s, 3),
+        "command": settings.command,
+        "device": settings.device,
+        **counts,
+    }
+    schema.validate(record, "run")
+    with facts.writing(path):
+        folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
+        folder.mkdir(parents=True)
+        facts.write_atomically(folder / "zarr.json", facts.group_node(record))
