@@ -70,8 +70,8 @@ class Enformer(Oracle):
         ("cuda", "fp32"): 0.134,
         ("cuda", "tf32"): 0.032,
         ("cuda", "bf16"): 0.027,
-        ("cpu", "fp32"): 70.0,
-        ("cpu", "bf16"): 70.0,
+        ("cpu", "fp32"): 42.0,
+        ("cpu", "bf16"): 32.0,
     }
     input_length_bp = 393_216
     heads = (Head(HEAD, RESOLUTION_BP, 896, 139_264),)

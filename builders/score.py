@@ -22,6 +22,8 @@ from chorus_store.units import Unit
 
 log = logging.getLogger("chorus.score")
 
+Buffers = dict[str, FloatArray]
+
 #: Batches that are read ahead of the model.
 READ_AHEAD = 4
 #: Units that may be on their way to the disk, each with a thread of its own; one more is being filled.
@@ -67,19 +69,31 @@ class Accounting:
         return (self.wall_s - self.forward_s) / self.forward_s if self.forward_s else 0.0
 
 
+def unit_buffers(store: FactStore, unit: Unit) -> Buffers:
+    """Memory for the facts of a unit; handed from unit to unit, because fresh pages cost as much as the copies."""
+    shape, n_tracks = store.shape, unit.stop_track - unit.first_track
+    positions = min(shape.block, shape.positions(unit.kind))
+    return {
+        array.name: np.empty((positions * shape.slots(array), n_tracks), np.float32)
+        for array in shape.arrays(unit.kind)
+    }
+
+
 class UnitFacts:
     """The facts of one unit while its batches come in."""
 
-    def __init__(self, store: FactStore, oracle: Oracle, plan: Plan, unit: Unit) -> None:
+    def __init__(
+        self, store: FactStore, oracle: Oracle, plan: Plan, unit: Unit, buffers: Buffers | None = None
+    ) -> None:
         self.unit = unit
+        self.buffers = buffers or unit_buffers(store, unit)
         self._plan = plan
         self._rows = valid_positions(plan, unit)
         self._n = unit.stop - unit.start
         self._slots = store.shape.bin_slots
         self._tss = np.flatnonzero(oracle.tracks.layer[unit.first_track : unit.stop_track] == "tss_activity")
-        n_tracks = unit.stop_track - unit.first_track
-        self.arrays: dict[str, FloatArray] = {
-            array.name: np.empty((self._n * store.shape.slots(array), n_tracks), np.float32)
+        self.arrays = {
+            array.name: self.buffers[array.name][: self._n * store.shape.slots(array)]
             for array in store.shape.arrays(unit.kind)
         }
         invalid = np.setdiff1d(np.arange(self._n), self._rows)
@@ -178,6 +192,13 @@ def score(
                 if store.record(unit) is None:
                     yield from unit_batches(plan, mine, unit, batch)
 
+    spare: list[Buffers] = []
+
+    def written(future: Future[UnitFacts]) -> None:
+        facts = future.result()
+        spent.count(facts)
+        spare.append(facts.buffers)
+
     with ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer") as writer:
         pending: deque[Future[UnitFacts]] = deque()
         stream = read_ahead(batches, READ_AHEAD)
@@ -188,7 +209,7 @@ def score(
                 spent.reading_s += (now := time.perf_counter()) - mark
                 reduced = oracle.reduce(item.codes, item.bins or None)
                 spent.forward_s += (after := time.perf_counter()) - now
-                facts = facts or UnitFacts(store, oracle, plan, item.unit)
+                facts = facts or UnitFacts(store, oracle, plan, item.unit, spare.pop() if spare else None)
                 facts.place(item, reduced)
                 spent.sequences += item.size
                 on_sequences(item.size)
@@ -197,14 +218,14 @@ def score(
                     pending.append(writer.submit(_write, store, facts))
                     facts = None
                     if len(pending) > UNITS_IN_FLIGHT:
-                        spent.count(pending.popleft().result())
+                        written(pending.popleft())
                     spent.writing_s += (again := time.perf_counter()) - mark
                     mark = again
         finally:
             stream.close()
             mark = time.perf_counter()
             while pending:
-                spent.count(pending.popleft().result())
+                written(pending.popleft())
             spent.writing_s += time.perf_counter() - mark
     for unit in units:
         if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
