@@ -44,6 +44,8 @@ class Accounting:
         Inside the model, its reduction on the device included.
     reading_s, reducing_s, writing_s : float
         The model waiting for sequences, for facts to be placed, and for the disk.
+    flushing_s : float
+        Writing the last units, once the model is done: the same however long the run is.
     wall_s : float
         All of it.
     """
@@ -54,6 +56,7 @@ class Accounting:
     reading_s: float = 0.0
     reducing_s: float = 0.0
     writing_s: float = 0.0
+    flushing_s: float = 0.0
     wall_s: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -226,7 +229,7 @@ def score(
             mark = time.perf_counter()
             while pending:
                 written(pending.popleft())
-            spent.writing_s += time.perf_counter() - mark
+            spent.flushing_s += time.perf_counter() - mark
     for unit in units:
         if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
             spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))

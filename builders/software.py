@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PACKAGES = (
     "chorus-store", "numpy", "zarr", "numcodecs", "xarray", "dask", "numba", "pyfaidx",
-    "torch", "enformer-pytorch", "tensorflow", "tensorflow-hub",
+    "torch", "enformer-pytorch", "tensorflow",
 )  # fmt: skip
 
 
