@@ -12,10 +12,10 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -67,16 +67,19 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
     PosixPath('enformer_pertrack.npz')
     """
     out = Path(out_path)
-    with opening.open(store_path) as store, _written_whole(out) as partial:
+    with opening.open(store_path) as store, _written_whole(out) as file, ThreadPoolExecutor(1) as disk:
         cdfs = [cdf for cdf in CDFS if f"{cdf}_cdf" in store]
+        synced: list[Future[None]] = []
         total = sum(store[f"{cdf}_cdf"].nbytes for cdf in cdfs)
         with (
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
             tqdm(total=total, unit="B", unit_scale=True, desc=out.name, disable=not progress or None) as bar,
         ):
             _write(archive, "track_ids", _text(store["track"]))
             for cdf in cdfs:
                 _write_cdf(archive, f"{cdf}_cdfs", store[f"{cdf}_cdf"], bar)
+                file.flush()
+                synced.append(disk.submit(os.fsync, file.fileno()))  # while the next one is compressed
             _write(archive, "signed_flags", store["signed"].values)
             for cdf in cdfs:
                 _write(archive, f"{cdf}_counts", store[f"{cdf}_count"].values)
@@ -84,6 +87,8 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
             _write(archive, "layers_per_row", _text(store["layer"]))
             config = build_config(store)
             _write(archive, "build_config", np.array([json.dumps(config, sort_keys=True, allow_nan=False)]))
+        for future in synced:
+            future.result()
     return out
 
 
@@ -143,13 +148,14 @@ def build_config(store: xr.Dataset) -> dict[str, Any]:
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    """A path beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure."""
+def _written_whole(out: Path) -> Iterator[BinaryIO]:
+    """A file beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure."""
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(out)
     except OSError as error:
         raise StoreWriteError(

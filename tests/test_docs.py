@@ -27,10 +27,9 @@ from chorus_store.layout import ROOT_VARIABLES
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-HOME = "/home/you"
 #: Numbers of a dry run that depend on the machine.
 OF_THE_MACHINE = re.compile(r"(?<=free )[\d.]+|[\d.]+(?= GiB compaction)")
-#: The documents show the one for PyTorch, and what a build is asked is answered without a model.
+#: Commands that need neither a model nor a network.
 CHEAP = re.compile(r"-m builders\.\w+ .*(--help|--dry-run|--offline)|-m chorus_store info")
 DEMO = ("-m", "builders.enformer", "--demo", "--out", "demo")
 
@@ -38,13 +37,20 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python as a user without settings would, in a folder that is not the checkout."""
+    """Run Python as a user without settings would, in a folder that is not the checkout but is called /home/you."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("CHORUS_", "XDG_"))}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    env = {**plain, "HOME": HOME, "PYTHONPATH": path, "COLUMNS": "120", "NUMBA_CACHE_DIR": str(cwd / "numba")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=500
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**plain, "HOME": str(cwd), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
     )
+    done.stdout, done.stderr = (text.replace(str(cwd), "/home/you") for text in (done.stdout, done.stderr))
+    return done
 
 
 @pytest.fixture(scope="module")
