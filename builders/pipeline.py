@@ -69,7 +69,7 @@ class Build:
         self.path = settings.store_path(oracle.name)
         described = self._describe_inputs()
         identity = self._identity(described)
-        if self.path.exists():
+        if self.path.exists() and not self._is_false_start(identity):
             self.store = FactStore(self.path)
             _require_same(self.path, self.store.build["identity"], identity)
             self.plan = _read_plan(self.path)
@@ -77,6 +77,16 @@ class Build:
             self.plan = self._make_plan()
             log.info("%r", self.plan)
             self.store = self._create(described, identity)
+
+    def _is_false_start(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the store that is there is of another build that never finished a unit; it is then removed."""
+        store = FactStore(self.path)
+        started = any(len(store.missing(kind)) < len(store.units(kind)) for kind in KINDS)
+        if started or not _differing(store.build["identity"], identity):
+            return False
+        log.warning("%s was begun with other inputs and nothing in it is finished; beginning anew", self.path)
+        shutil.rmtree(self.path)
+        return True
 
     def _describe_inputs(self) -> dict[str, Any]:
         weights = _described(self.inputs.weights)
@@ -222,7 +232,7 @@ def _read_plan(path: Path) -> Plan:
 
 
 def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    differing = [key for key in asked if there.get(key) != json.loads(json.dumps(asked[key]))]
+    differing = _differing(there, asked)
     if differing:
         shown = "; ".join(f"{key} is {_short(there.get(key))}, asked for {_short(asked[key])}" for key in differing[:4])
         raise StoreMismatchError(
@@ -230,6 +240,10 @@ def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]
             + (f"; and {len(differing) - 4} more differences" if len(differing) > 4 else "")
             + ". Give the same options to continue it, or another --out to build anew"
         )
+
+
+def _differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    return [key for key in asked if there.get(key) != json.loads(json.dumps(asked[key]))]
 
 
 def _short(value: Any) -> str:

@@ -16,9 +16,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from builders import cli
+from builders import cli, demo
+from builders.enformer import Enformer
 from builders.oracle import BinArray, Reduced
 from builders.settings import Inputs
+from chorus_store.errors import WeightsError
 from chorus_store.facts import FactStore
 from chorus_store.sequence import Codes
 from chorus_store.units import KINDS
@@ -285,6 +287,56 @@ def test_bad_options_are_usage_errors(arguments: list[str], pattern: str, capsys
 )
 def test_contradictions_are_errors(arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, arguments, pattern)
+
+
+def test_weights_of_the_wrong_shape(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are found out before any model time is spent, and leave nothing that stands in the way."""
+    torch = pytest.importorskip("torch")
+    files = demo.write_inputs(tmp_path / "inputs")
+    weights = tmp_path / "weights.pt"
+    torch.save({"stem.0.weight": torch.zeros(6, 4, 15)}, weights)
+    small = [
+        "--fasta",
+        str(files.fasta),
+        "--tracks",
+        str(files.tracks),
+        "--out",
+        str(tmp_path / "out"),
+        "--size",
+        "small",
+    ]
+    small += ["--ccre", "all=0", "--n-tss", "0", "--n-gene-bodies", "0", "--n-variants", "2", "--n-random", "2"]
+    small += ["--variant-margin-bp", str(demo.MARGIN_BP), "--random-margin-bp", str(demo.MARGIN_BP), "--block", "2"]
+    refused(capsys, [*small, "--weights", str(weights)], "weights.pt", "stem.0.weight|missing", oracle=Enformer)
+    random_weights = ["--random-weights", "3"]
+    assert cli.run(Enformer, [*small, *random_weights]) == 0
+    refused(capsys, [*small, "--random-weights", "4"], "weights is", "asked for", oracle=Enformer)
+
+
+def test_a_false_start_does_not_stand_in_the_way(
+    inputs: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unloadable(tiny.TinyOracle):
+        def load(self, weights: Path | None, **how: object) -> None:
+            raise WeightsError("these weights are of another architecture")
+
+    assert cli.run(Unloadable, tiny.arguments(inputs, tmp_path / "out", n_variants=20)) == 2
+    assert (tmp_path / "out/tiny.zarr").is_dir()
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out")) == 0
+    assert "beginning anew" in caplog.text
+
+
+def test_offline_names_all_that_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHORUS_DATA_DIR", str(tmp_path / "data"))
+    assert cli.run(Enformer, ["--offline", "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: 5 inputs are missing")
+    for option in ("fasta", "gtf", "ccres", "tracks", "weights"):
+        assert f"--{option} PATH" in message
+    assert message.count("https://") == 5
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_plain_gzip_genome_says_what_to_do(

@@ -33,8 +33,6 @@ OF_THE_MACHINE = re.compile(r"(?<=free )[\d.]+|[\d.]+(?= GiB compaction)")
 CHEAP = re.compile(r"-m builders\.\w+ .*(--help|--dry-run|--offline)|-m chorus_store info")
 DEMO = ("-m", "builders.enformer", "--demo", "--out", "demo")
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run Python as a user without settings would, in a folder that is not the checkout but is called /home/you."""
