@@ -21,7 +21,8 @@ from benchmarks.measure import medians, verdict
 from benchmarks.reference import ReferenceSampler, reference_one_hot, reference_position
 from builders.batches import Batch
 from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
-from builders.score import UnitFacts, score
+from builders.score import score
+from builders.unit_facts import UnitFacts
 from chorus_store import layout
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome

@@ -115,17 +115,17 @@ def _targets() -> str:
     return "\n".join(rows) + "\n"
 
 
-def ask(path: Path, raw: float = 1e-3) -> str:
+def ask(path: Path, raw: float = 0.06) -> str:
     """Ask the demo's store one question, and show how it was asked."""
     import chorus_store
 
     with chorus_store.open(path) as store:
         track = str(store["track"].values[0])
         about = f"{store['assay'].values[0]} in {store['cell_type'].values[0]}"
-        percentile = float(store.chorus.percentile(raw, track=track, cdf="effect"))
+        percentile = round(store.chorus.percentile(raw, track=track, cdf="effect"), 2)
     return (
         f">>> import chorus_store, xarray as xr\n"
-        f">>> float(xr.open_zarr({str(path)!r}).chorus.percentile({raw}, track={track!r}, cdf='effect'))\n"
-        f"{percentile:.4f}\n"
-        f"an effect of {raw} on {about} is larger than {percentile:.1%} of the random variants (demo: random weights)"
+        f">>> round(xr.open_zarr({str(path)!r}).chorus.percentile({raw}, track={track!r}, cdf='effect'), 2)\n"
+        f"{percentile}\n"
+        f"an effect of {raw} on {about} is larger than {percentile:.0%} of the random variants (demo: random weights)"
     )

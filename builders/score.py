@@ -7,29 +7,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from typing import Self
 
 from builders.batches import Batch, read_ahead, unit_batches, valid_positions
 from builders.oracle import Oracle, Reduced
-from chorus_store.errors import ModelError
-from chorus_store.facts import FactStore, FloatArray
+from builders.unit_facts import Buffers, UnitFacts
+from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.plan import Plan
 from chorus_store.units import Unit
 
 log = logging.getLogger("chorus.score")
 
-Buffers = dict[str, FloatArray]
-
 #: Batches that are read ahead of the model.
 READ_AHEAD = 4
 #: Units that may be on their way to the disk, each with a thread of its own; one more is being filled.
 UNITS_IN_FLIGHT = 2
-#: Baseline stratum where tss_activity tracks take no summary value.
-_CCRE = "ccre"
 
 
 @dataclass
@@ -70,82 +65,6 @@ class Accounting:
     def overhead(self) -> float:
         """Time not spent in the model over time spent in it."""
         return (self.wall_s - self.forward_s) / self.forward_s if self.forward_s else 0.0
-
-
-def unit_buffers(store: FactStore, unit: Unit) -> Buffers:
-    """Memory for the facts of a unit; handed from unit to unit, because fresh pages cost as much as the copies."""
-    shape, n_tracks = store.shape, unit.stop_track - unit.first_track
-    positions = min(shape.block, shape.positions(unit.kind))
-    return {
-        array.name: np.empty((positions * shape.slots(array), n_tracks), np.float32)
-        for array in shape.arrays(unit.kind)
-    }
-
-
-class UnitFacts:
-    """The facts of one unit while its batches come in."""
-
-    def __init__(
-        self, store: FactStore, oracle: Oracle, plan: Plan, unit: Unit, buffers: Buffers | None = None
-    ) -> None:
-        self.unit = unit
-        self.buffers = buffers or unit_buffers(store, unit)
-        self._plan = plan
-        self._rows = valid_positions(plan, unit)
-        self._n = unit.stop - unit.start
-        self._slots = store.shape.bin_slots
-        self._tss = np.flatnonzero(oracle.tracks.layer[unit.first_track : unit.stop_track] == "tss_activity")
-        self.arrays = {
-            array.name: self.buffers[array.name][: self._n * store.shape.slots(array)]
-            for array in store.shape.arrays(unit.kind)
-        }
-        invalid = np.setdiff1d(np.arange(self._n), self._rows)
-        self._forget(invalid)
-        self.dropped = {"window": len(invalid)} if len(invalid) else {}
-
-    def place(self, batch: Batch, reduced: Reduced) -> None:
-        """Put the facts of a batch in their rows."""
-        if self.unit.kind == "variants":
-            for allele, name in ((0, "effect/ref"), (1, "effect/alt")):
-                mine = (batch.first + np.arange(batch.size)) % 2 == allele
-                rows = self._rows[(batch.first + np.flatnonzero(mine)) // 2]
-                self.arrays[name][rows] = reduced.statistics[: batch.size][mine]
-            return
-        rows = self._rows[batch.first : batch.first + batch.size]
-        self.arrays["summary/value"][rows] = reduced.statistics[: batch.size]
-        if reduced.bins is not None and self._slots:
-            perbin = self.arrays["perbin/value"].reshape(self._n, self._slots, -1)
-            for i, row in enumerate(rows):
-                perbin[row] = reduced.bins[i]
-
-    def finish(self) -> None:
-        """Drop positions that are not finite everywhere, and route tss_activity away from cCREs.
-
-        Raises
-        ------
-        ModelError
-            Not one position of the unit is finite.
-        """
-        finite = np.ones(self._n, bool)
-        for values in self.arrays.values():
-            finite &= np.isfinite(values).reshape(self._n, -1).all(axis=1)
-        lost = self._rows[~finite[self._rows]]
-        if len(lost):
-            if len(lost) == len(self._rows):
-                raise ModelError(
-                    f"the model gave no finite prediction in the whole of unit {self.unit.name}; "
-                    "check --weights and try --precision fp32"
-                )
-            self.dropped["non-finite"] = len(lost)
-            self._forget(lost)
-        if self.unit.kind == "baselines":
-            ccres = np.flatnonzero(self._plan.baselines.stratum[self.unit.start : self.unit.stop] == _CCRE)
-            self.arrays["summary/value"][np.ix_(ccres, self._tss)] = np.nan
-
-    def _forget(self, rows: npt.NDArray[np.intp]) -> None:
-        """NaN for all values of some positions."""
-        for values in self.arrays.values():
-            values.reshape(self._n, -1)[rows] = np.nan
 
 
 def score(
@@ -195,46 +114,67 @@ def score(
                 if store.record(unit) is None:
                     yield from unit_batches(plan, mine, unit, batch)
 
-    spare: list[Buffers] = []
-
-    def written(future: Future[UnitFacts]) -> None:
-        facts = future.result()
-        spent.count(facts)
-        spare.append(facts.buffers)
-
-    with ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer") as writer:
-        pending: deque[Future[UnitFacts]] = deque()
-        stream = read_ahead(batches, READ_AHEAD)
-        facts: UnitFacts | None = None
+    with _Writers(store, oracle, plan, spent) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
         mark = time.perf_counter()
-        try:
-            for item in stream:
-                spent.reading_s += (now := time.perf_counter()) - mark
-                reduced = oracle.reduce(item.codes, item.bins or None)
-                spent.forward_s += (after := time.perf_counter()) - now
-                facts = facts or UnitFacts(store, oracle, plan, item.unit, spare.pop() if spare else None)
-                facts.place(item, reduced)
-                spent.sequences += item.size
-                on_sequences(item.size)
-                spent.reducing_s += (mark := time.perf_counter()) - after
-                if item.last:
-                    pending.append(writer.submit(_write, store, facts))
-                    facts = None
-                    if len(pending) > UNITS_IN_FLIGHT:
-                        written(pending.popleft())
-                    spent.writing_s += (again := time.perf_counter()) - mark
-                    mark = again
-        finally:
-            stream.close()
-            mark = time.perf_counter()
-            while pending:
-                written(pending.popleft())
-            spent.flushing_s += time.perf_counter() - mark
+        for item in stream:
+            spent.reading_s += (now := time.perf_counter()) - mark
+            reduced = oracle.reduce(item.codes, item.bins or None)
+            spent.forward_s += (after := time.perf_counter()) - now
+            writers.place(item, reduced)
+            spent.sequences += item.size
+            on_sequences(item.size)
+            spent.reducing_s += (mark := time.perf_counter()) - after
+            if item.last:
+                writers.submit()
+                spent.writing_s += (again := time.perf_counter()) - mark
+                mark = again
     for unit in units:
         if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
             spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))
     spent.wall_s = time.perf_counter() - began
     return spent
+
+
+class _Writers:
+    """The unit that is being filled, finished ones on their way to the disk, and the memory that comes back."""
+
+    def __init__(self, store: FactStore, oracle: Oracle, plan: Plan, spent: Accounting) -> None:
+        self._store, self._oracle, self._plan, self._spent = store, oracle, plan, spent
+        self._pool = ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer")
+        self._pending: deque[Future[UnitFacts]] = deque()
+        self._spare: list[Buffers] = []
+        self._filling: UnitFacts | None = None
+
+    def place(self, batch: Batch, reduced: Reduced) -> None:
+        """Put a batch into the unit that it belongs to."""
+        if self._filling is None:
+            spare = self._spare.pop() if self._spare else None
+            self._filling = UnitFacts(self._store, self._oracle, self._plan, batch.unit, spare)
+        self._filling.place(batch, reduced)
+
+    def submit(self) -> None:
+        """Hand the filled unit to a writer; wait where too many are on their way."""
+        assert self._filling is not None
+        self._pending.append(self._pool.submit(_write, self._store, self._filling))
+        self._filling = None
+        if len(self._pending) > UNITS_IN_FLIGHT:
+            self._collect()
+
+    def _collect(self) -> None:
+        facts = self._pending.popleft().result()
+        self._spent.count(facts)
+        self._spare.append(facts.buffers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Finish what is on its way, also when the model failed: finished units are kept."""
+        began = time.perf_counter()
+        with self._pool:
+            while self._pending:
+                self._collect()
+        self._spent.flushing_s += time.perf_counter() - began
 
 
 def _write(store: FactStore, facts: UnitFacts) -> UnitFacts:
