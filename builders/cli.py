@@ -227,6 +227,7 @@ def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
     memory = args.memory or max(psutil.virtual_memory().available // 2, 2**28)
     return Settings(
         folder=backgrounds_folder(args.out),
+        assembly="synthetic" if args.demo else oracle.assembly,
         demo=args.demo or args.random_weights is not None,
         device=_device(args),
         precision=args.precision,

@@ -76,9 +76,8 @@ class TorchEnformer:
     def facts(self, codes: Codes, bins: BinArray | None) -> tuple[FloatArray, FloatArray | None]:
         """Window sums and chosen bins; only they leave the device."""
         gather = self._gather
-        with torch.inference_mode(), _arithmetic(self._precision), _out_of_memory_named():
-            embeddings = self._embeddings(codes)
-            values = self._predict(embeddings, self._wanted(len(codes), bins))
+        with torch.inference_mode(), _out_of_memory_named():
+            values = self.predict(self._encoded(codes), self._wanted(len(codes), bins))
             n_window = gather.stop - gather.first
             sums = [values[:, a:b].sum(dim=1, dtype=torch.float64) for a, b in gather.windows]
             statistics = torch.cat(sums, dim=1).index_select(1, self._columns).float().cpu().numpy()
@@ -86,23 +85,36 @@ class TorchEnformer:
                 return statistics, None
             return statistics, values[:, n_window:].index_select(2, self._channels).cpu().numpy()
 
-    def _embeddings(self, codes: Codes) -> torch.Tensor:
-        """Output of the trunk, (batch, bins, 2 × width) float32."""
+    def predict(self, one_hot: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """The forward pass and nothing else, on tensors of the device.
+
+        Parameters
+        ----------
+        one_hot : Tensor of float32, shape (batch, 196608, 4)
+        wanted : Tensor of int64, shape (batch, bin)
+
+        Returns
+        -------
+        Tensor of float32, shape (batch, bin, channel)
+        """
+        bf16 = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16")
+        with _arithmetic(self._precision):
+            with bf16:
+                embeddings = self._model(one_hot, return_only_embeddings=True).float()
+            # The head in float32: bf16 outputs would swamp the effect of one base.
+            rows = torch.arange(len(embeddings), device=self._device)[:, None]
+            return self._head(embeddings[rows, wanted])
+
+    def _encoded(self, codes: Codes) -> torch.Tensor:
+        """One-hot sequences of the length that the model sees."""
         central = torch.tensor(codes[:, self._flank : self._flank + MODEL_LENGTH_BP]).to(self._device)
-        one_hot = self._one_hot[central.int()]
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
-            return self._model(one_hot, return_only_embeddings=True).float()
+        return self._one_hot[central.int()]
 
     def _wanted(self, batch: int, bins: BinArray | None) -> torch.Tensor:
         """Bins to predict, (batch, window bins + slots): the widest window, then the chosen ones."""
         window = np.broadcast_to(self._gather.window_bins, (batch, self._gather.stop - self._gather.first))
         wanted = window if bins is None else np.concatenate([window, bins], axis=1)
         return torch.tensor(wanted, dtype=torch.int64).to(self._device)
-
-    def _predict(self, embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """The head on the wanted bins, in float32: bf16 outputs would swamp the effect of one base."""
-        rows = torch.arange(len(embeddings), device=self._device)[:, None]
-        return self._head(embeddings[rows, wanted])
 
 
 def _architecture(size: str, gather: CentralGather) -> Any:

@@ -64,7 +64,7 @@ class Build:
     def __init__(self, oracle: Oracle, inputs: Inputs, settings: Settings) -> None:
         self.oracle, self.inputs, self.settings = oracle, inputs, settings
         self.genome = Genome(inputs.fasta)
-        if not settings.demo:
+        if settings.assembly == oracle.assembly:
             self.genome.check_assembly(oracle.assembly)
         self.path = settings.store_path(oracle.name)
         described = self._describe_inputs()
@@ -148,7 +148,7 @@ class Build:
             "parameters": {
                 "plan": settings.plan.to_dict(),
                 "precision": settings.precision,
-                "backend": oracle.settings().get("backend", oracle.name),
+                "oracle": oracle.settings(),
                 "batch": settings.batch,
                 "seed": settings.seed if self.inputs.weights is None else None,
             },
@@ -174,7 +174,7 @@ class Build:
                 "version": oracle.version,
                 "licence": oracle.licence,
             },
-            "genome": "synthetic" if settings.demo else oracle.assembly,
+            "genome": settings.assembly,
             "demo": settings.demo,
         }
         tables = {

@@ -41,6 +41,8 @@ class Settings:
     ----------
     folder : Path
         Where the store and the NPZ go.
+    assembly : str
+        Of the genome; ``synthetic`` for the embedded demo's.
     demo : bool
         Synthetic genome or random weights: marked as such, and named so.
     device, precision : str
@@ -62,6 +64,7 @@ class Settings:
     """
 
     folder: Path
+    assembly: str = "hg38"
     demo: bool = False
     device: str = "cpu"
     precision: str = "fp32"

@@ -33,6 +33,8 @@ SAMPLERS = ("exact", "algorithm-r")
 
 #: Largest working set per sample and track: float32 alleles, then float64 effects with two temporaries.
 _BYTES_PER_SAMPLE = {"effect": 2 * 4 + 3 * 8, "summary": 4, "perbin": 4}
+#: What a reservoir holds: effects are computed in float64, the rest is what was stored.
+_RESERVOIR_DTYPE = {"effect": np.float64, "summary": np.float32, "perbin": np.float32}
 #: Positions read at a time while a reservoir is filled, at most.
 _RESERVOIR_POSITIONS = 128
 
@@ -128,6 +130,14 @@ def working_set(shape: Shape, cdf: str, budget: int) -> WorkingSet:
         chunk = layout.fact_chunk_tracks(max(1, min(shape.block, positions) * slots), shape.tracks_per_unit)
     group = min(chunk, 2 ** (int(fitting).bit_length() - 1))
     return WorkingSet(group, group * per_track + sorting)
+
+
+def reservoir_bytes(shape: Shape, cdf: str, sampler: Sampler) -> int:
+    """Memory of the reservoir of one CDF; 0 where nothing would be thinned."""
+    array = fact_array(shape, cdf)
+    if not sampler.thins(shape.positions(array.kind) * shape.slots(array)):
+        return 0
+    return shape.n_tracks * sampler.capacity * np.dtype(_RESERVOIR_DTYPE[cdf]).itemsize
 
 
 def fact_array(shape: Shape, cdf: str) -> layout.FactArray:
@@ -298,18 +308,17 @@ def _replay(
 ) -> Path | None:
     """Fill the reference's reservoir from the facts; None where nothing would be thinned."""
     shape = store.shape
+    if not reservoir_bytes(shape, cdf, sampler):
+        return None
     array = fact_array(shape, cdf)
     slots = shape.slots(array)
-    if not sampler.thins(shape.positions(array.kind) * slots):
-        return None
-    dtype = np.float64 if cdf == "effect" else np.float32
-    needed = shape.n_tracks * sampler.capacity * np.dtype(dtype).itemsize
+    needed = reservoir_bytes(shape, cdf, sampler)
     if needed > memory_bytes:
         raise MemoryBudgetError(
             f"the reservoir of {cdf} takes {needed / 2**20:.0f} MiB, the budget is {memory_bytes / 2**20:.0f}; "
             "raise --memory or lower --capacity"
         )
-    reservoir = Reservoir(shape.n_tracks, sampler.capacity, dtype=dtype)
+    reservoir = Reservoir(shape.n_tracks, sampler.capacity, dtype=_RESERVOIR_DTYPE[cdf])
     for start, stop in _spans(0, shape.positions(array.kind), min(shape.block, _RESERVOIR_POSITIONS)):
         rows = slice(start * slots, stop * slots)
         if cdf == "effect":

@@ -183,7 +183,9 @@ def create_root_array(
     if variable.dims == ("track", "quantile"):
         chunks = (TRACKS_PER_CHUNK, n_quantiles)
         options = {"shards": (tracks_per_shard(n_tracks), n_quantiles), "fill_value": np.nan, **cdf_codecs(codec)}
-    elif variable.dtype != "string":
+    elif variable.dtype == "string":
+        options = {"compressors": [ZstdCodec(level=5, checksum=True)]}
+    else:
         options = {"compressors": [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]}
     return group.create_array(
         name,

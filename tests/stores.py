@@ -110,7 +110,7 @@ def attributes(layer: npt.NDArray[np.str_], cdfs: list[str], n_quantiles: int) -
             "parameters": {
                 "plan": {"n_variants": 10_000},
                 "precision": "fp32",
-                "backend": "torch",
+                "oracle": {"backend": "torch", "size": "full"},
                 "batch": 4,
                 "seed": None,
                 "sampler": "exact",
