@@ -8,7 +8,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,20 @@ import psutil
 
 from builders import demo, estimate, resources
 from builders.devices import default_device
-from builders.merge import merge
+from builders.merge import check_memory, check_options, merge
 from builders.oracle import Oracle
 from builders.pipeline import Build
 from builders.settings import KINDS_OF_PART, MERGING_PARTS, Inputs, Settings
 from chorus_store import console
-from chorus_store.compact import SAMPLERS, Sampler
+from chorus_store.budget import SAMPLERS, Sampler
 from chorus_store.errors import InputError
 from chorus_store.plan import PlanOptions
 from chorus_store.publish import PublishOptions
+from chorus_store.swap import recover
 
 log = logging.getLogger("chorus")
+
+_INPUTS = ("fasta", "gtf", "ccres", "tracks", "weights")
 
 _EXAMPLES = """\
 examples:
@@ -48,16 +53,26 @@ def run(oracle: type[Oracle], argv: Sequence[str] | None = None) -> int:
         Exit code, see `chorus_store.console.run`.
     """
     # A job that a scheduler ends stops as it does on Ctrl-C: what is finished is kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return console.run(lambda arguments: _main(oracle, arguments), argv)
+    with _terminated_as_interrupted():
+        return console.run(lambda arguments: _main(oracle, arguments), argv)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def backgrounds_folder(out: Path | None) -> Path:
-    """Where results go: ``--out``, else ``CHORUS_BACKGROUNDS_DIR``, else ``~/.chorus/backgrounds``."""
-    if out is not None:
-        return out
-    configured = os.environ.get("CHORUS_BACKGROUNDS_DIR")
-    return Path(configured) if configured else Path.home() / ".chorus" / "backgrounds"
+    """Where results go: ``--out``, else ``CHORUS_BACKGROUNDS_DIR``, else ``~/.chorus/backgrounds``; absolute."""
+    configured = out or os.environ.get("CHORUS_BACKGROUNDS_DIR") or Path.home() / ".chorus" / "backgrounds"
+    return Path(configured).resolve()
 
 
 def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
@@ -127,9 +142,7 @@ def _add_plan(group: argparse._ArgumentGroup, oracle: type[Oracle]) -> None:
     defaults = PlanOptions(**oracle.plan_defaults).to_dict()
     for name, value in defaults.items():
         if isinstance(value, int):
-            group.add_argument(
-                f"--{name.replace('_', '-')}", type=_count, default=value, metavar="N", help=f"default {value:,}"
-            )
+            group.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=f"default {value:,}")
     group.add_argument(
         "--ccre", action="append", default=[], type=_ccre_count, metavar="CLASS=N",
         help="cCREs of a class, to be repeated; 'all=N' sets every class; default "
@@ -170,11 +183,17 @@ def _main(oracle_class: type[Oracle], argv: Sequence[str]) -> int:
 
 
 def _build(oracle_class: type[Oracle], args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    summary: dict[str, Any] = {"store": str(settings.store_path(oracle_class.name))}
+    path = settings.store_path(oracle_class.name)
+    summary: dict[str, Any] = {"store": str(path)}
     kinds = KINDS_OF_PART[args.part]
+    recover(path)
+    if args.part in MERGING_PARTS:
+        check_options(settings)
     if kinds:
         oracle, inputs = _prepare(oracle_class, args, settings)
         build = Build(oracle, inputs, settings)
+        if args.part in MERGING_PARTS:
+            check_memory(settings, build.store.shape)
         try:
             for kind in kinds:
                 summary[kind] = build.score(kind).__dict__
@@ -186,7 +205,6 @@ def _build(oracle_class: type[Oracle], args: argparse.Namespace, settings: Setti
             log.warning("%d units belong to other shards; run --part merge once they are done", left)
             return summary
     if args.part in MERGING_PARTS:
-        path = settings.store_path(oracle_class.name)
         summary["npz"] = str(merge(path, oracle_class.name, settings))
         if args.demo:
             summary["example"] = demo.ask(path)
@@ -196,6 +214,9 @@ def _build(oracle_class: type[Oracle], args: argparse.Namespace, settings: Setti
 def _prepare(oracle_class: type[Oracle], args: argparse.Namespace, settings: Settings) -> tuple[Oracle, Inputs]:
     """Resolve all resources, then make the oracle."""
     if args.demo:
+        own = [f"--{name}" for name in _INPUTS if getattr(args, name) is not None]
+        if own:
+            raise InputError(f"--demo brings inputs of its own; leave out {', '.join(own)}")
         inputs = demo.write_inputs(settings.folder / "demo_inputs")
         return oracle_class.from_options(args, inputs.tracks), inputs
     wanted = {"fasta": "hg38", **oracle_class.resources(args)}
@@ -206,7 +227,7 @@ def _prepare(oracle_class: type[Oracle], args: argparse.Namespace, settings: Set
         wanted["ccres"] = "ccres"
     if args.random_weights is not None:
         wanted.pop("weights", None)
-    given = {option: getattr(args, option) for option in ("fasta", "gtf", "ccres", "tracks", "weights")}
+    given = {option: getattr(args, option) for option in _INPUTS}
     files = resources.resolve(wanted, given, offline=args.offline)
     inputs = Inputs(**files)
     return oracle_class.from_options(args, inputs.tracks), inputs
@@ -216,9 +237,8 @@ def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
     if args.random_weights is not None and args.weights is not None:
         raise InputError("--random-weights and --weights exclude each other")
     base = demo.PLAN if args.demo else PlanOptions(**oracle.plan_defaults)
-    defaults = PlanOptions(**oracle.plan_defaults).to_dict()
-    asked = {name: getattr(args, name) for name, value in defaults.items() if isinstance(value, int)}
-    changed = {name: value for name, value in asked.items() if value != defaults[name]}
+    asked = {name: getattr(args, name) for name, value in base.to_dict().items() if isinstance(value, int)}
+    changed = {name: value for name, value in asked.items() if value is not None}
     counts = dict(base.ccre_counts)
     for name, n in args.ccre:
         if name != "all" and name not in counts:
@@ -253,7 +273,9 @@ def _device(args: argparse.Namespace) -> str:
         raise InputError("--gpu and --device exclude each other")
     if args.gpu is not None:
         return f"cuda:{args.gpu}"
-    return args.device or default_device()
+    if args.device or args.part == "merge":
+        return args.device or "cpu"
+    return default_device()
 
 
 def _rendered(summary: dict[str, Any]) -> str:
@@ -282,7 +304,10 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _count(text: str) -> int:
-    value = int(text.replace("_", "").replace(",", ""))
+    try:
+        value = int(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value

@@ -96,8 +96,8 @@ def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]
     return findings
 
 
-def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-5) -> list[str]:
-    """A batch gives what its sequences give one by one."""
+def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-4) -> list[str]:
+    """A batch gives what its sequences give one by one; a device may add up in another order for another size."""
     codes = _random_codes(oracle, size, seed)
     rng = np.random.default_rng(seed)
     bins = {

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from builders.settings import Inputs
+from chorus_store.annotations import CCRE_CLASSES
+from chorus_store.facts import writing
 from chorus_store.plan import PlanOptions
 
 CONTIG_BP = 1_200_000
@@ -18,14 +20,13 @@ CONTIGS = ("chr20", "chr21", "chr22")
 #: Half of the longest input window, with room for it.
 MARGIN_BP = 210_000
 BLOCK = 16
-_CCRE_CLASSES = ("PLS", "dELS", "pELS", "CA-CTCF", "CA-TF", "TF", "CA-H3K4me3", "CA")
 _GENES_PER_CONTIG = 12
 _CCRES_PER_CONTIG = 80
 
 PLAN = PlanOptions(
     n_variants=48,
     n_random=36,
-    ccre_counts=dict.fromkeys(_CCRE_CLASSES, 4),
+    ccre_counts=dict.fromkeys(CCRE_CLASSES, 4),
     n_tss=12,
     n_gene_bodies=8,
     variant_margin_bp=MARGIN_BP,
@@ -54,7 +55,6 @@ def write_inputs(folder: Path) -> Inputs:
     Inputs
         Without weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20)
     contents = {
         "genome.fa": _fasta(rng),
@@ -62,10 +62,12 @@ def write_inputs(folder: Path) -> Inputs:
         "ccres.bed": _bed(rng),
         "targets.txt": _targets(),
     }
-    for name, text in contents.items():
-        file = folder / name
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in contents.items():
+            file = folder / name
+            if not file.exists() or file.read_text() != text:
+                file.write_text(text)
     return Inputs(folder / "genome.fa", folder / "genes.gtf", folder / "ccres.bed", folder / "targets.txt")
 
 
@@ -100,7 +102,7 @@ def _bed(rng: np.random.Generator) -> str:
         starts = np.sort(rng.integers(MARGIN_BP, CONTIG_BP - MARGIN_BP, _CCRES_PER_CONTIG))
         for i, start in enumerate(starts.tolist()):
             width = int(rng.integers(150, 350))
-            label = _CCRE_CLASSES[int(rng.integers(len(_CCRE_CLASSES)))]
+            label = CCRE_CLASSES[int(rng.integers(len(CCRE_CLASSES)))]
             rows.append(
                 f"{contig}\t{start}\t{start + width}\tDEMOD{contig[3:]}{i:04d}\tDEMOE{contig[3:]}{i:04d}\t{label}"
             )

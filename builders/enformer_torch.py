@@ -66,6 +66,7 @@ class TorchEnformer:
             state = read_state(weights)
             check_state(state, shapes, weights)
         install(model, state)
+        _keep_gammas_on(self._device)
         with _out_of_memory_named():
             self._model = model.eval().requires_grad_(False).to(self._device)
             self._head = self._model.heads["human"]
@@ -132,6 +133,13 @@ def _architecture(size: str, gather: CentralGather) -> Any:
     )
     with torch.device("meta"):
         return Enformer(config)
+
+
+def _keep_gammas_on(device: torch.device) -> None:
+    # Every layer copies this table to its device, and every copy waits until the device has caught up.
+    from enformer_pytorch import modeling_enformer
+
+    modeling_enformer.TF_GAMMAS = modeling_enformer.TF_GAMMAS.to(device)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from builders.oracle import Oracle
 from builders.score import UNITS_IN_FLIGHT
 from builders.settings import DEFAULT_BLOCK, Settings
-from chorus_store.compact import cdfs_of, reservoir_bytes, working_set
+from chorus_store.budget import cdfs_of, working_set
 from chorus_store.facts import FactStore
 from chorus_store.layout import CDF_POINTS, Kind
 from chorus_store.units import KINDS, Shape, Unit
@@ -50,12 +50,8 @@ def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[Kind, ...], 
 
 
 def _compaction_bytes(settings: Settings, shape: Shape, cdfs: list[str]) -> int:
-    workers = settings.publish.workers
-    budget = settings.publish.memory_bytes // workers
-    sampler = settings.publish.sampler
-    return max(
-        max(workers * working_set(shape, cdf, budget).nbytes, reservoir_bytes(shape, cdf, sampler)) for cdf in cdfs
-    )
+    asked = settings.publish
+    return max(working_set(shape, cdf, asked.sampler, asked.memory_bytes, asked.workers).nbytes for cdf in cdfs)
 
 
 def _shape(oracle: type[Oracle], settings: Settings) -> Shape:

@@ -12,14 +12,30 @@ from tqdm import tqdm
 
 from builders.runs import record_run
 from builders.settings import Settings
-from builders.software import software_versions
-from chorus_store.compact import cdfs_of
+from chorus_store import layout
+from chorus_store.budget import cdfs_of, working_set
 from chorus_store.errors import InputError
 from chorus_store.facts import FactStore
-from chorus_store.npz import export_npz
+from chorus_store.npz import export_npz, is_current
 from chorus_store.publish import publish
+from chorus_store.units import Shape
 
 log = logging.getLogger("chorus.build")
+
+
+def check_options(settings: Settings) -> None:
+    """Refuse what merging would refuse, before hours of scoring: a codec or a cluster that is not to be had."""
+    with layout.without_zarr_warnings():
+        layout.cdf_codecs(settings.publish.codec)
+    with _cluster(settings.dask):
+        pass
+
+
+def check_memory(settings: Settings, shape: Shape) -> None:
+    """Refuse a budget that compaction could not keep."""
+    asked = settings.publish
+    for cdf in cdfs_of(shape):
+        working_set(shape, cdf, asked.sampler, asked.memory_bytes, asked.workers)
 
 
 def merge(path: Path, oracle: str, settings: Settings) -> Path:
@@ -37,9 +53,9 @@ def merge(path: Path, oracle: str, settings: Settings) -> Path:
         _cluster(settings.dask) as client,
         tqdm(total=total, desc="compact", unit="track", disable=None) as bar,
     ):
-        new = publish(path, settings.publish, software=software_versions(), client=client, on_rows=bar.update)
+        new = publish(path, settings.publish, client=client, on_rows=bar.update)
     npz = settings.npz_path(oracle)
-    if new or not npz.exists():
+    if new or not is_current(path, npz):
         export_npz(path, npz)
         record_run(path, settings, "merge", time.perf_counter() - began)
     else:
@@ -57,5 +73,5 @@ def _cluster(address: str | None) -> AbstractContextManager[Any]:
         return Client(address, timeout="10s")  # type: ignore[no-any-return]
     except ImportError:
         raise InputError("--dask needs the extra: pip install 'chorus-store[cluster]'") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address} ({error}); check --dask ADDRESS") from error

@@ -195,10 +195,6 @@ class Oracle(ABC):
             Bins whose values are wanted, for the heads of that resolution.
         """
 
-    def head_of(self, name: str) -> Head:
-        """The head of that name."""
-        return next(head for head in self.heads if head.name == name)
-
     def bins_by_resolution(self) -> dict[int, int]:
         """Output bins per resolution, finest first; empty for scalar oracles."""
         return dict(sorted((h.resolution_bp, h.n_bins) for h in self.heads if h.resolution_bp > 0))
@@ -220,11 +216,6 @@ class Oracle(ABC):
                 )
                 groups.append(WindowGroup(head, first, stop, rows, self.tracks.channel[rows].astype(np.intp)))
         return groups
-
-    def resolutions(self) -> npt.NDArray[np.int64]:
-        """Resolution in bp of every track."""
-        by_head = {head.name: head.resolution_bp for head in self.heads}
-        return np.array([by_head[name] for name in self.tracks.head.tolist()], dtype=np.int64)
 
 
 def reduce_arrays(

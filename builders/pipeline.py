@@ -17,12 +17,14 @@ from builders.oracle import Oracle
 from builders.runs import record_run
 from builders.score import Accounting, score
 from builders.settings import DEFAULT_BLOCK, Inputs, Settings
+from builders.software import software_versions
 from chorus_store import layout
 from chorus_store.annotations import read_ccres, read_genes
 from chorus_store.errors import StoreMismatchError, StoreWriteError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
+from chorus_store.opening import reading
 from chorus_store.plan import Plan, build_plan
 from chorus_store.units import KINDS, Shape, Unit
 
@@ -68,25 +70,19 @@ class Build:
             self.genome.check_assembly(oracle.assembly)
         self.path = settings.store_path(oracle.name)
         described = self._describe_inputs()
-        identity = self._identity(described)
-        if self.path.exists() and not self._is_false_start(identity):
+        identity = self._identity_of(described)
+        self._described, self._identity = described, identity
+        self._loaded = False
+        if self.path.exists():
             self.store = FactStore(self.path)
             _require_same(self.path, self.store.build["identity"], identity)
             self.plan = _read_plan(self.path)
         else:
             self.plan = self._make_plan()
             log.info("%r", self.plan)
-            self.store = self._create(described, identity)
-
-    def _is_false_start(self, identity: Mapping[str, Any]) -> bool:
-        """Whether the store that is there is of another build that never finished a unit; it is then removed."""
-        store = FactStore(self.path)
-        started = any(len(store.missing(kind)) < len(store.units(kind)) for kind in KINDS)
-        if started or not _differing(store.build["identity"], identity):
-            return False
-        log.warning("%s was begun with other inputs and nothing in it is finished; beginning anew", self.path)
-        shutil.rmtree(self.path)
-        return True
+            # Weights that cannot be loaded must not leave a store that stands in the way of the right ones.
+            self._load()
+            self.store = self._create()
 
     def _describe_inputs(self) -> dict[str, Any]:
         weights = _described(self.inputs.weights)
@@ -103,12 +99,13 @@ class Build:
             "weights": weights,
         }
 
-    def _identity(self, described: Mapping[str, Any]) -> dict[str, Any]:
+    def _identity_of(self, described: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that the facts depend on; a store with another identity is not touched."""
         identity: dict[str, Any] = {
             "oracle": f"{self.oracle.name} {self.oracle.version}",
             "input_length_bp": self.oracle.input_length_bp,
             "precision": self.settings.precision,
+            "batch": self.settings.batch,
             **self.oracle.settings(),
             "genome": described["genome"]["fasta_sha256_prefix64mb"] + described["genome"]["fai_sha256"],
         }
@@ -130,8 +127,9 @@ class Build:
             bins_by_resolution=self.oracle.bins_by_resolution(),
         )
 
-    def _create(self, described: dict[str, Any], identity: dict[str, Any]) -> FactStore:
+    def _create(self) -> FactStore:
         oracle, settings, plan = self.oracle, self.settings, self.plan
+        described, identity = self._described, self._identity
         shape = Shape(
             n_variants=len(plan.variants.pos),
             n_baselines=len(plan.baselines.pos),
@@ -145,6 +143,7 @@ class Build:
         strata = plan.strata()
         build = {
             "identity": identity,
+            "software": software_versions(),
             "parameters": {
                 "plan": settings.plan.to_dict(),
                 "precision": settings.precision,
@@ -194,41 +193,43 @@ class Build:
     def score(self, kind: Kind) -> Accounting:
         """Do the missing units of a kind."""
         units = self.my_units(kind)
-        total = sum(len(valid_positions(self.plan, unit)) for unit in units) * (2 if kind == "variants" else 1)
+        spent = Accounting()
         if not units:
             log.info("%s: nothing left to score", kind)
-            return Accounting()
+            return spent
         self._load()
-        done = len(self.store.units(kind)) - len(self.store.missing(kind))
-        log.info("%s: %d units (%d sequences) to score, %d units done before", kind, len(units), total, done)
-        with tqdm(total=total, desc=kind, unit="seq", disable=None, smoothing=0.05) as bar:
-            spent = score(
-                self.store,
-                self.oracle,
-                self.genome,
-                self.plan,
-                units,
-                batch=self.settings.batch,
-                on_sequences=bar.update,
-            )
-        log.info("%s: %d sequences, %.1f s in the model, overhead %.1f %%", kind, spent.sequences, spent.forward_s,
-                 100 * spent.overhead)  # fmt: skip
-        counts = {"forward_s": spent.forward_s, "sequences": spent.sequences, "units": spent.units}
-        record_run(self.path, self.settings, kind, spent.wall_s, **counts)
+        total = sum(len(valid_positions(self.plan, unit)) for unit in units) * (2 if kind == "variants" else 1)
+        log.info("%s: %d units, %d sequences to score", kind, len(units), total)
+        try:
+            with tqdm(total=total, desc=kind, unit="seq", disable=None, smoothing=0.05) as bar:
+                score(
+                    self.store,
+                    self.oracle,
+                    self.genome,
+                    self.plan,
+                    units,
+                    batch=self.settings.batch,
+                    spent=spent,
+                    on_sequences=bar.update,
+                )
+        finally:
+            counts = {"forward_s": spent.forward_s, "sequences": spent.sequences, "units": spent.units}
+            record_run(self.path, self.settings, kind, spent.wall_s, **counts)
+        log.info("%s: %d sequences, %.1f s in the model", kind, spent.sequences, spent.forward_s)
         return spent
 
     def _load(self) -> None:
-        if not getattr(self, "_loaded", False):
-            settings = self.settings
-            log.info("loading %s on %s (%s)", self.oracle.title, settings.device, settings.precision)
-            self.oracle.load(
-                self.inputs.weights, device=settings.device, precision=settings.precision, seed=settings.seed
-            )
-            self._loaded = True
+        if self._loaded:
+            return
+        settings = self.settings
+        log.info("loading %s on %s (%s)", self.oracle.title, settings.device, settings.precision)
+        self.oracle.load(self.inputs.weights, device=settings.device, precision=settings.precision, seed=settings.seed)
+        self._loaded = True
 
 
 def _read_plan(path: Path) -> Plan:
-    return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in KINDS})
+    with reading(f"the plan of {path}"):
+        return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in KINDS})
 
 
 def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from builders.settings import Settings
+from builders.software import software_versions
 from chorus_store import facts, layout, schema
 
 
@@ -19,9 +20,12 @@ def record_run(path: Path, settings: Settings, part: str, wall_s: float, **count
         "wall_s": round(wall_s, 3),
         "command": settings.command,
         "device": settings.device,
+        "software": software_versions(),
         **counts,
     }
     schema.validate(record, "run")
+    if not (path / "zarr.json").is_file():
+        return  # the store was removed meanwhile; a folder without it would only stand in the way
     with facts.writing(path):
         folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         folder.mkdir(parents=True)

@@ -75,6 +75,7 @@ def score(
     units: list[Unit],
     *,
     batch: int,
+    spent: Accounting | None = None,
     on_sequences: Callable[[int], object] = lambda n: None,
 ) -> Accounting:
     """Run a loaded oracle over units of work and write their facts.
@@ -91,6 +92,8 @@ def score(
         Those to do; a unit that somebody else finishes meanwhile is skipped.
     batch : int
         Sequences per forward pass.
+    spent : Accounting, optional
+        Filled in, so that it also says what was done when the work is interrupted.
     on_sequences : callable
         Told how many sequences were just done, for progress.
 
@@ -105,7 +108,7 @@ def score(
     StoreWriteError
         The disk refuses. Finished units are kept in every case.
     """
-    spent = Accounting()
+    spent = Accounting() if spent is None else spent
     began = time.perf_counter()
 
     def batches() -> Iterator[Batch]:
@@ -114,24 +117,26 @@ def score(
                 if store.record(unit) is None:
                     yield from unit_batches(plan, mine, unit, batch)
 
-    with _Writers(store, oracle, plan, spent) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
-        mark = time.perf_counter()
-        for item in stream:
-            spent.reading_s += (now := time.perf_counter()) - mark
-            reduced = oracle.reduce(item.codes, item.bins or None)
-            spent.forward_s += (after := time.perf_counter()) - now
-            writers.place(item, reduced)
-            spent.sequences += item.size
-            on_sequences(item.size)
-            spent.reducing_s += (mark := time.perf_counter()) - after
-            if item.last:
-                writers.submit()
-                spent.writing_s += (again := time.perf_counter()) - mark
-                mark = again
-    for unit in units:
-        if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
-            spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))
-    spent.wall_s = time.perf_counter() - began
+    try:
+        with _Writers(store, oracle, plan, spent) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
+            mark = time.perf_counter()
+            for item in stream:
+                spent.reading_s += (now := time.perf_counter()) - mark
+                reduced = oracle.reduce(item.codes, item.bins or None)
+                spent.forward_s += (after := time.perf_counter()) - now
+                writers.place(item, reduced)
+                spent.sequences += item.size
+                on_sequences(item.size)
+                spent.reducing_s += (mark := time.perf_counter()) - after
+                if item.last:
+                    writers.submit()
+                    spent.writing_s += (again := time.perf_counter()) - mark
+                    mark = again
+        for unit in units:
+            if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
+                spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))
+    finally:
+        spent.wall_s = time.perf_counter() - began
     return spent
 
 

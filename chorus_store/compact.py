@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask
 import numpy as np
@@ -21,48 +22,14 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 
 from chorus_store import layout
-from chorus_store.errors import InputError, MemoryBudgetError
+from chorus_store.budget import RESERVOIR_DTYPE, RESERVOIR_POSITIONS, Sampler, cdfs_of, fact_array, working_set
 from chorus_store.facts import FactStore
 from chorus_store.grid import FloatArray, compact_rows
 from chorus_store.layers import LAYERS
-from chorus_store.reservoir import DEFAULT_CAPACITY, Reservoir
-from chorus_store.units import Shape
+from chorus_store.reservoir import Reservoir
 
 IntArray = npt.NDArray[np.int64]
-SAMPLERS = ("exact", "algorithm-r")
-
-#: Largest working set per sample and track: float32 alleles, then float64 effects with two temporaries.
-_BYTES_PER_SAMPLE = {"effect": 2 * 4 + 3 * 8, "summary": 4, "perbin": 4}
-#: What a reservoir holds: effects are computed in float64, the rest is what was stored.
-_RESERVOIR_DTYPE = {"effect": np.float64, "summary": np.float32, "perbin": np.float32}
-#: Positions read at a time while a reservoir is filled, at most.
-_RESERVOIR_POSITIONS = 128
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How a population becomes the sample that is compacted.
-
-    Attributes
-    ----------
-    name : str
-        ``exact``: all values; ``algorithm-r``: the reference's reservoir.
-    capacity : int
-        Of the reservoir, per track.
-    """
-
-    name: str = "exact"
-    capacity: int = DEFAULT_CAPACITY
-
-    def __post_init__(self) -> None:
-        if self.name not in SAMPLERS:
-            raise InputError(f"unknown sampler {self.name!r}; use one of {', '.join(SAMPLERS)}")
-        if self.capacity < 1:
-            raise InputError(f"the reservoir's capacity must be at least 1, not {self.capacity}")
-
-    def thins(self, n_samples: int) -> bool:
-        """Whether so many samples would be thinned; if not, all samplers are exact."""
-        return self.name == "algorithm-r" and n_samples > self.capacity
+_GROUP = "group-"
 
 
 @dataclass(frozen=True)
@@ -80,74 +47,6 @@ class Compacted:
     offered: IntArray
     retained: IntArray
     landmarks: FloatArray
-
-
-@dataclass(frozen=True)
-class WorkingSet:
-    """Memory that compaction of one CDF takes per worker.
-
-    Attributes
-    ----------
-    group : int
-        Tracks that are sorted together.
-    nbytes : int
-        Of the values of one group, their grids, and the scratch space of the sort.
-    """
-
-    group: int
-    nbytes: int
-
-
-def working_set(shape: Shape, cdf: str, budget: int) -> WorkingSet:
-    """The largest group of tracks that fits a worker's budget; no larger than one chunk of the facts.
-
-    Parameters
-    ----------
-    shape : Shape
-        Of the facts.
-    cdf : str
-        Which.
-    budget : int
-        Bytes that one worker may take.
-
-    Raises
-    ------
-    MemoryBudgetError
-        Not even one track fits.
-    """
-    array = fact_array(shape, cdf)
-    positions, slots = shape.positions(array.kind), shape.slots(array)
-    per_track = positions * slots * _BYTES_PER_SAMPLE[cdf] + layout.CDF_POINTS * 4
-    sorting = positions * slots * 2 * 4
-    fitting = (budget - sorting) // per_track
-    if fitting < 1:
-        raise MemoryBudgetError(
-            f"compacting {cdf} needs {(per_track + sorting) / 2**20:.1f} MiB per worker, the budget allows "
-            f"{budget / 2**20:.1f}; raise --memory or lower --workers"
-        )
-    chunk = layout.TRACKS_PER_GROUP
-    if shape.tracks_per_unit > 1:
-        chunk = layout.fact_chunk_tracks(max(1, min(shape.block, positions) * slots), shape.tracks_per_unit)
-    group = min(chunk, 2 ** (int(fitting).bit_length() - 1))
-    return WorkingSet(group, group * per_track + sorting)
-
-
-def reservoir_bytes(shape: Shape, cdf: str, sampler: Sampler) -> int:
-    """Memory of the reservoir of one CDF; 0 where nothing would be thinned."""
-    array = fact_array(shape, cdf)
-    if not sampler.thins(shape.positions(array.kind) * shape.slots(array)):
-        return 0
-    return shape.n_tracks * sampler.capacity * np.dtype(_RESERVOIR_DTYPE[cdf]).itemsize
-
-
-def fact_array(shape: Shape, cdf: str) -> layout.FactArray:
-    """The first array of facts that a CDF is made of."""
-    return next(array for array in shape.arrays() if array.name.startswith(f"{cdf}/"))
-
-
-def cdfs_of(shape: Shape) -> list[str]:
-    """The CDFs that facts of this shape make: perbin is absent for scalar oracles."""
-    return [cdf for cdf in layout.CDFS if cdf != "perbin" or shape.bin_slots]
 
 
 def compact(
@@ -180,7 +79,7 @@ def compact(
     memory_bytes : int
         Budget of all workers together.
     workers : int
-        Threads, when there is no ``client``; tasks in flight otherwise.
+        Threads that share the budget. On a cluster as many of its workers as there are, each with this share.
     client : distributed.Client, optional
         An existing Dask cluster that sees the same file system.
     cdfs : sequence of str, optional
@@ -199,12 +98,13 @@ def compact(
     """
     sampler = sampler or Sampler()
     group = zarr.open_group(target, mode="r+", zarr_format=3)
+    wanted = cdfs_of(store.shape) if cdfs is None else cdfs
+    groups = {cdf: working_set(store.shape, cdf, sampler, memory_bytes, workers).group for cdf in wanted}
     results = {}
-    for cdf in cdfs_of(store.shape) if cdfs is None else cdfs:
-        width = working_set(store.shape, cdf, memory_bytes // workers).group
+    for cdf, width in groups.items():
         with layout.without_zarr_warnings(), tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
             layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
-            survivors = _replay(store, cdf, layers, sampler, Path(scratch), memory_bytes)
+            survivors = _replay(store, cdf, layers, sampler, Path(scratch))
             shards = [
                 _shard_task(store.path, target, cdf, first, stop, width, layers, survivors)
                 for first, stop in _spans(0, store.shape.n_tracks, layout.tracks_per_shard(store.shape.n_tracks))
@@ -221,10 +121,11 @@ def _shard_task(
     path: Path, target: Path, cdf: str, first: int, stop: int, width: int, layers: list[str], survivors: Path | None
 ) -> Delayed:
     groups = [
-        delayed(_compact_group)(path, cdf, a, b, layers[a:b], survivors, dask_key_name=f"group-{cdf}-{a}")
+        delayed(_compact_group)(path, cdf, a, b, layers[a:b], survivors, dask_key_name=f"{_GROUP}{uuid4()}")
         for a, b in _spans(first, stop, width)
     ]
-    return delayed(_write_shard)(target, cdf, first, groups, dask_key_name=f"shard-{cdf}-{first}")
+    # Unique keys: a cluster takes tasks of equal keys for the same task, whoever submitted them.
+    return delayed(_write_shard)(target, cdf, first, groups, dask_key_name=f"shard-{uuid4()}")
 
 
 class _RowCounter(Callback):  # type: ignore[misc]
@@ -235,7 +136,7 @@ class _RowCounter(Callback):  # type: ignore[misc]
         self._on_rows = on_rows
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if str(key).startswith("group-"):
+        if str(key).startswith(_GROUP):
             self._on_rows(len(result[0]))
 
 
@@ -295,31 +196,27 @@ def _write_shard(target: Path, cdf: str, first: int, groups: list[tuple[FloatArr
     grids = np.concatenate([group[0] for group in groups])
     array = zarr.open_array(target / f"{cdf}_cdf", mode="r+", zarr_format=3)
     array.with_config({"write_empty_chunks": True})[first : first + len(grids)] = grids
-    points = grids.shape[1]
     return Compacted(
         np.concatenate([group[1] for group in groups]),
         np.concatenate([group[2] for group in groups]),
-        grids[:, [points // 2, int(0.99 * points), points - 1]],
+        landmarks(grids),
     )
 
 
-def _replay(
-    store: FactStore, cdf: str, layers: list[str], sampler: Sampler, scratch: Path, memory_bytes: int
-) -> Path | None:
+def landmarks(grids: FloatArray) -> FloatArray:
+    """Median, 99th percentile and maximum of every grid, shape (track, 3)."""
+    points = grids.shape[1]
+    return grids[:, [points // 2, int(0.99 * points), points - 1]]
+
+
+def _replay(store: FactStore, cdf: str, layers: list[str], sampler: Sampler, scratch: Path) -> Path | None:
     """Fill the reference's reservoir from the facts; None where nothing would be thinned."""
-    shape = store.shape
-    if not reservoir_bytes(shape, cdf, sampler):
+    shape, array = store.shape, fact_array(store.shape, cdf)
+    positions, slots = shape.positions(array.kind), shape.slots(array)
+    if not sampler.thins(positions * slots):
         return None
-    array = fact_array(shape, cdf)
-    slots = shape.slots(array)
-    needed = reservoir_bytes(shape, cdf, sampler)
-    if needed > memory_bytes:
-        raise MemoryBudgetError(
-            f"the reservoir of {cdf} takes {needed / 2**20:.0f} MiB, the budget is {memory_bytes / 2**20:.0f}; "
-            "raise --memory or lower --capacity"
-        )
-    reservoir = Reservoir(shape.n_tracks, sampler.capacity, dtype=_RESERVOIR_DTYPE[cdf])
-    for start, stop in _spans(0, shape.positions(array.kind), min(shape.block, _RESERVOIR_POSITIONS)):
+    reservoir = Reservoir(shape.n_tracks, sampler.capacity, dtype=RESERVOIR_DTYPE[cdf])
+    for start, stop in _spans(0, positions, min(shape.block, RESERVOIR_POSITIONS)):
         rows = slice(start * slots, stop * slots)
         if cdf == "effect":
             ref, alt = store.read_rows("effect/ref", rows), store.read_rows("effect/alt", rows)

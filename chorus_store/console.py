@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -34,6 +35,8 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     hello world
     0
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console that cannot show "→" shows "?"
     try:
         code = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

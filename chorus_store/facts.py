@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.buffer import default_buffer_prototype
 
-from chorus_store import layout
-from chorus_store.errors import CorruptStoreError, StoreMismatchError, StoreWriteError
+from chorus_store import fact_columns, layout
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, StoreMismatchError, StoreWriteError
 from chorus_store.layout import Kind
-from chorus_store.opening import is_published, read_attributes, root_attributes
+from chorus_store.opening import is_published, read_attributes, reading, root_attributes
+from chorus_store.swap import aside_name, remove_stale
 from chorus_store.units import KINDS, Shape, Unit
 
 FloatArray = npt.NDArray[np.float32]
@@ -37,18 +37,21 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, StoreWriteError):
+        if isinstance(error, ChorusStoreError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "free some space and run the same command again; finished units are kept"
         else:
-            advice = "check that the folder is writable and run the same command again; finished units are kept"
+            advice = (
+                "check that the folder is writable, on a file system with hard links, and run the same command again; "
+                "finished units are kept"
+            )
         raise StoreWriteError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that a reader, or a power cut, sees all of it or nothing."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    aside = aside_name(path)
     try:
         with aside.open("wb") as handle:
             handle.write(data)
@@ -67,7 +70,7 @@ def group_node(attributes: Mapping[str, Any]) -> bytes:
 
 def _sha256_synced(path: Path) -> str:
     """Hash a file and force it to disk."""
-    with path.open("rb") as handle:
+    with path.open("r+b") as handle:  # Windows syncs only what may be written to
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
     return digest
@@ -123,10 +126,10 @@ class FactStore:
         tables : mapping of name to Dataset
             Small tables below ``/plan``.
         """
-        aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        aside = aside_name(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_stale(path)
             try:
                 _create(aside, shape, build, root, tables)
                 os.rename(aside, path)  # noqa: PTH104 - Path.rename would do the same; the pair reads better
@@ -147,7 +150,8 @@ class FactStore:
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of a `layout.FactArray`."""
         if name not in self._arrays:
-            array = zarr.open_array(self.path / layout.SAMPLES / name, mode="r+", zarr_format=3)
+            with reading(f"{self.path / layout.SAMPLES / name}"):
+                array = zarr.open_array(self.path / layout.SAMPLES / name, mode="r+", zarr_format=3)
             self._arrays[name] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name]
 
@@ -186,7 +190,14 @@ class FactStore:
         ------
         StoreWriteError
             Full disk, read-only folder.
+        StoreMismatchError
+            The store was removed or replaced since it was opened.
         """
+        if read_attributes(self.path / layout.PROGRESS) != self.build:
+            raise StoreMismatchError(
+                f"{self.path} was removed or replaced while unit {unit.name} was scored; "
+                "remove what is left of it, or give another --out, and start again"
+            )
         with writing(self.path):
             data = {}
             for array in self.shape.arrays(unit.kind):
@@ -223,16 +234,12 @@ class FactStore:
         -------
         ndarray of float32, shape (tracks, samples), C-contiguous
         """
-        array = self.array(name)
-        columns = np.empty((stop - first, array.shape[0]), np.float32)
-        # Into the transposed view: the stored chunks are track-major, so every copy is contiguous.
-        out = default_buffer_prototype().nd_buffer.from_numpy_array(columns.T)
-        array.get_basic_selection((slice(None), slice(first, stop)), out=out)
-        return columns
+        return fact_columns.read_columns(self.path, f"{layout.SAMPLES}/{name}", self.array(name), first, stop)
 
     def read_rows(self, name: str, unit_rows: slice) -> FloatArray:
         """Some samples of all tracks, shape (samples, tracks)."""
-        return np.asarray(self.array(name)[unit_rows, :])
+        with reading(f"{self.path / layout.SAMPLES / name}"):
+            return np.asarray(self.array(name)[unit_rows, :])
 
     def _shard(self, name: str, unit: Unit) -> Path:
         return layout.shard_file(self.path, f"{layout.SAMPLES}/{name}", unit.shard)

@@ -27,6 +27,7 @@ from chorus_store import opening, schema
 from chorus_store.errors import StoreWriteError
 from chorus_store.layers import LAYERS
 from chorus_store.layout import CDFS
+from chorus_store.swap import aside_name
 
 #: ``schema_version`` of ``build_config``.
 BUILD_CONFIG_VERSION = 4
@@ -92,6 +93,20 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
     return out
 
 
+def is_current(store_path: str | os.PathLike[str], npz_path: str | os.PathLike[str]) -> bool:
+    """Whether the NPZ at a path was exported from the background that the store holds now.
+
+    They say the same of plan, samples and the statistics of every layer's CDFs, or they are not the same.
+    """
+    try:
+        with np.load(npz_path, allow_pickle=False) as npz:
+            exported = json.loads(str(npz["build_config"][0]))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return False
+    with opening.open(store_path) as store:
+        return bool(exported == build_config(store))
+
+
 def default_path(store_path: str | os.PathLike[str]) -> Path:
     """Where a store's NPZ goes unless told otherwise: beside it, as ``{oracle}_pertrack.npz``.
 
@@ -150,7 +165,7 @@ def build_config(store: xr.Dataset) -> dict[str, Any]:
 @contextmanager
 def _written_whole(out: Path) -> Iterator[BinaryIO]:
     """A file beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure."""
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    partial = aside_name(out)
     try:
         with partial.open("wb") as file:
             yield file

@@ -31,8 +31,10 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_bytes()).get("attributes", {}))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptStoreError(f"{file} is damaged ({error}); copy or publish the store again") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CorruptStoreError(
+            f"{file} cannot be read ({error}); check its permissions, or copy or publish the store again"
+        ) from error
 
 
 def root_attributes(path: Path) -> dict[str, Any]:
@@ -47,7 +49,11 @@ def root_attributes(path: Path) -> dict[str, Any]:
     CorruptStoreError
         Metadata that cannot be read.
     """
-    if not (path / "zarr.json").is_file():
+    try:
+        there = (path / "zarr.json").is_file()
+    except PermissionError as error:
+        raise StoreNotFoundError(f"no access to {path} ({error.strerror}); check its permissions") from error
+    if not there:
         raise StoreNotFoundError(f"no store at {path}: {_what_is_there(path)}")
     attributes = read_attributes(path)
     check_version(attributes)

@@ -6,13 +6,10 @@ exchanged with the old directory. A reader sees the old background or the new on
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
+import logging
 import os
 import shutil
-import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +19,22 @@ import numpy as np
 import zarr
 
 from chorus_store import layout, schema
-from chorus_store.compact import Compacted, Sampler, compact
-from chorus_store.errors import IncompleteStoreError
+from chorus_store.budget import Sampler, cdfs_of
+from chorus_store.compact import Compacted, compact, landmarks
+from chorus_store.errors import CorruptStoreError, IncompleteStoreError, StoreMismatchError
 from chorus_store.facts import FactStore, writing
+from chorus_store.grid import FloatArray
 from chorus_store.layers import LAYERS
+from chorus_store.opening import reading
+from chorus_store.swap import aside_name, recover, remove_stale, replace_directory
 from chorus_store.tracks import TrackTable
 from chorus_store.units import KINDS
 
+log = logging.getLogger("chorus.publish")
+
 _TRACK_COLUMNS = ("track", "layer", "assay", "cell_type", "description", "strand")
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+#: What the provenance takes over from the build as it was begun.
+_INHERITED = ("software", "geometry", "inputs", "plan")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,6 @@ def publish(
     path: Path,
     options: PublishOptions,
     *,
-    software: dict[str, Any],
     client: Any = None,
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> bool:
@@ -72,8 +75,6 @@ def publish(
         The store.
     options : PublishOptions
         Sampler, codec, budget.
-    software : dict
-        Versions, for the provenance.
     client : distributed.Client, optional
         Compacts there instead of on threads.
     on_rows : callable
@@ -88,25 +89,30 @@ def publish(
     ------
     IncompleteStoreError
         Units of work are missing; lists them.
+    StoreMismatchError
+        The facts were discarded, and other options are asked for.
+    CorruptStoreError
+        Facts are not what was written, or the new background does not read back.
     StoreWriteError
-        Full disk or read-only folder; the old background is untouched.
+        Full disk or read-only folder. The old background is untouched in every case.
     """
+    recover(path)
+    remove_stale(path)
     store = FactStore(path)
+    parameters = {**store.build["parameters"], **_parameters(options)}
     if store.discarded:
+        _require_these(store, parameters)
         return False
     _require_complete(store)
-    parameters = {**store.build["parameters"], **_parameters(options)}
     facts = {"sha256": facts_digest(store), "kept": not options.discard_facts}
     if _is_published(store, parameters, facts):
         return False
-    staging = path.with_name(f"{path.name}.publishing-{socket.gethostname()}-{os.getpid()}")
-    _remove_stale(path)
+    staging = aside_name(path)
+    provenance = {**{key: store.build[key] for key in _INHERITED}, "parameters": parameters, "facts": facts}
     with writing(path):
         try:
-            _build(
-                store, staging, options, {**_inherited(store), "software": software, "facts": facts}, client, on_rows
-            )
-            _replace_directory(staging, path)
+            _build(store, staging, options, provenance, client, on_rows)
+            replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return True
@@ -124,8 +130,27 @@ def facts_digest(store: FactStore) -> str:
 
 
 def _is_published(store: FactStore, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
-    provenance = store.root.get("provenance")
-    return provenance is not None and provenance["facts"] == facts and provenance["parameters"] == parameters
+    """Whether this very background is there, and whole."""
+    provenance = store.root.get("provenance", {})
+    if provenance.get("facts") != facts or provenance.get("parameters") != parameters:
+        return False
+    try:
+        for cdf in cdfs_of(store.shape):
+            _landmarks(store.path, cdf)
+    except CorruptStoreError as error:
+        log.warning("%s; publishing it again", error)
+        return False
+    return True
+
+
+def _require_these(store: FactStore, parameters: dict[str, Any]) -> None:
+    there = store.root["provenance"]["parameters"]
+    differing = [f"{name} {there.get(name)}" for name, value in parameters.items() if there.get(name) != value]
+    if differing:
+        raise StoreMismatchError(
+            f"{store.path} was published with {', '.join(differing)} and its facts were discarded, so it cannot be "
+            "published differently; give those options, or build anew with another --out"
+        )
 
 
 def _parameters(options: PublishOptions) -> dict[str, Any]:
@@ -136,10 +161,6 @@ def _parameters(options: PublishOptions) -> dict[str, Any]:
         "cdf_points": layout.CDF_POINTS,
         "codec": options.codec,
     }
-
-
-def _inherited(store: FactStore) -> dict[str, Any]:
-    return {key: store.build[key] for key in ("geometry", "inputs", "plan")}
 
 
 def _require_complete(store: FactStore) -> None:
@@ -161,7 +182,8 @@ def _build(
     on_rows: Callable[[int], object],
 ) -> None:
     """Make the complete new store directory at ``staging``."""
-    columns = layout.read_table(store.path, f"{layout.PLAN}/tracks")
+    with reading(f"the track table of {store.path}"):
+        columns = layout.read_table(store.path, f"{layout.PLAN}/tracks")
     tracks = TrackTable(**{str(name): column.values for name, column in columns.variables.items()})
     group = zarr.create_group(staging, zarr_format=3)
     compacted = compact(
@@ -183,7 +205,6 @@ def _build(
         **{key: store.root[key] for key in ("schema", "oracle", "genome", "demo")},
         "provenance": {
             **provenance,
-            "parameters": {**store.build["parameters"], **_parameters(options)},
             "sampling": {cdf: _sampling(result, options.sampler) for cdf, result in compacted.items()},
             "dropped": {kind: _dropped(store, kind) for kind in KINDS},
             "layers": {layer: _layer(layer, tracks, compacted) for layer in tracks.layer_counts()},
@@ -192,6 +213,7 @@ def _build(
     schema.validate(attributes, "store")
     group.attrs.put(attributes)
     consolidate(staging)
+    _verify(store, staging, compacted, options.discard_facts)
     kept = [layout.PLAN, layout.PROGRESS, layout.RUNS] + ([] if options.discard_facts else [layout.SAMPLES])
     for name in kept:
         shutil.copytree(
@@ -200,6 +222,37 @@ def _build(
             copy_function=os.link,
             ignore=shutil.ignore_patterns("*.partial"),
         )
+
+
+def _verify(store: FactStore, staging: Path, compacted: dict[str, Compacted], discarding: bool) -> None:
+    """Read back what is about to be published; before facts are discarded, compare them with their checksums too."""
+    for cdf, result in compacted.items():
+        if not np.array_equal(_landmarks(staging, cdf), result.landmarks):
+            raise CorruptStoreError(f"{cdf}_cdf does not read back as it was written to {staging}; check the disk")
+    if discarding:
+        for kind in KINDS:
+            for unit in store.units(kind):
+                store.verify(unit)
+
+
+def _landmarks(path: Path, cdf: str) -> FloatArray:
+    """The landmarks of every row of a CDF on disk, all of which is read.
+
+    Raises
+    ------
+    CorruptStoreError
+        A chunk is missing or damaged, or a row does not ascend.
+    """
+    found = []
+    with layout.without_zarr_warnings(), reading(f"{path}/{cdf}_cdf"):
+        array = zarr.open_array(path / f"{cdf}_cdf", mode="r", zarr_format=3)
+        step = layout.tracks_per_shard(array.shape[0])
+        for start in range(0, array.shape[0], step):
+            rows = np.asarray(array[start : start + step])
+            if not (np.diff(rows, axis=1) >= 0).all():  # NaN, which fills a lost chunk, does not ascend either
+                raise CorruptStoreError(f"{path}/{cdf}_cdf has rows that do not ascend")
+            found.append(landmarks(rows))
+    return np.concatenate(found)
 
 
 def consolidate(path: Path) -> None:
@@ -248,38 +301,3 @@ def _layer(name: str, tracks: TrackTable, compacted: dict[str, Compacted]) -> di
             median, p99, _ = np.median(landmarks, axis=0).tolist()
             described[cdf] = {"median": median, "p99": p99, "max": float(landmarks[:, 2].max())}
     return described
-
-
-def _replace_directory(new: Path, old: Path) -> None:
-    """Exchange two directories in one step where the system can, in two renames elsewhere."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        names = os.fsencode(new), os.fsencode(old)
-        if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(code, os.strerror(code), str(old))
-    aside = new.with_name(f"{new.name}.old")
-    old.rename(aside)
-    new.rename(old)
-    aside.rename(new)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what publishers of this machine left behind when they died."""
-    prefix = f"{path.name}.publishing-{socket.gethostname()}-"
-    for folder in path.parent.glob(f"{prefix}*"):
-        pid = folder.name.removeprefix(prefix)
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -93,11 +93,6 @@ class TrackTable:
         """The layer of every track."""
         return [LAYERS[name] for name in self.layer.tolist()]
 
-    def select(self, rows: npt.ArrayLike) -> TrackTable:
-        """The same table with only these rows, in this order."""
-        index = np.asarray(rows)
-        return TrackTable(*(getattr(self, field.name)[index] for field in fields(self)))
-
     def to_dataset(self) -> xr.Dataset:
         """The same columns as a Dataset with the dimension ``track``."""
         return xr.Dataset({field.name: ("track", getattr(self, field.name)) for field in fields(self)})

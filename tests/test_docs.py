@@ -54,6 +54,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demo has been built by the command line; its output is in ``demo.txt``."""
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra enformer)")
     folder = tmp_path_factory.mktemp("docs")
     done = python(*DEMO, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,8 @@ from chorus_store import layout
 from chorus_store.genome import Genome
 from chorus_store.sequence import encode
 
+pytest.importorskip("torch", reason="PyTorch is not installed (extra enformer)")
+
 LAYER_COUNTS = {"chromatin_accessibility": 684, "tf_binding": 2101, "histone_marks": 1890, "tss_activity": 638}
 
 

@@ -1,0 +1,72 @@
+"""Names for what is made aside, and putting it in place: atomically where the system can, recoverably elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def aside_name(path: Path) -> Path:
+    """A name beside ``path`` that no other process uses, not even on another host of a shared file system."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what processes of this host that are no longer alive left beside ``path``."""
+    prefix = f"{path.name}.{socket.gethostname()}-"
+    for left in path.parent.glob(f"{prefix}*.partial"):
+        pid = left.name.removeprefix(prefix).removesuffix(".partial")
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Put the directory ``new`` in place of ``old``, which is removed.
+
+    On Linux the two are exchanged in one step. Elsewhere, and on file systems that cannot, ``old`` is first renamed to
+    ``{old}.old``; a crash before ``new`` takes its place is mended by `recover`.
+    """
+    if not _exchanged(new, old):
+        aside = _old_name(old)
+        old.rename(aside)
+        new.rename(old)
+        new = aside
+    shutil.rmtree(new)
+
+
+def recover(path: Path) -> None:
+    """Finish what a crash in the middle of `replace_directory` left: ``path`` is there again if it ever was."""
+    aside = _old_name(path)
+    if aside.is_dir():
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(path)
+
+
+def _old_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Exchange two directories with renameat2(2); False where that is not to be had."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), str(b))
