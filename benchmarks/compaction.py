@@ -2,23 +2,23 @@
 
     python -m benchmarks.compaction [--tracks 5313] [--positions 31500] [--memory 1G] [--out DIR]
 
-The second part writes the facts of a whole background to disk first (21 GB at full size) and compacts them in a
-process of its own, whose peak memory is reported.
+The second part writes the facts of a whole background to disk first (21 GB at full size) and compacts them in a fresh
+process, whose peak memory is reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import zarr
 
-from benchmarks.measure import medians, peak_bytes, verdict
+from benchmarks.measure import apart, exit_code, medians, verdict
 from benchmarks.reference import reference_grid
 from builders.cli import parse_size
 from chorus_store import layout
@@ -69,42 +69,34 @@ def whole(args: argparse.Namespace) -> None:
         values = args.tracks * args.positions * SLOTS
         print(f"{values:,} values ({values * 4 / 2**30:.1f} GiB) written in {time.perf_counter() - began:.0f} s")
         os.sync()
-        command = [sys.executable, "-m", "benchmarks.compaction", "--worker", str(path), "--memory", str(args.memory)]
-        subprocess.run([*command, "--workers", str(args.workers)], check=True)
+        seconds, peak = apart(partial(compact_perbin, path, args.memory, args.workers))
+    print(f"compacted on {args.workers} workers in {seconds:.0f} s: {values / seconds / 1e6:.0f} M values/s")
+    verdict("peak memory over an idle process", peak / 2**30, args.memory / 2**30, "GiB", at_least=False)
 
 
-def worker(path: Path, memory: int, workers: int) -> None:
-    """Compact the perbin facts and say what it took."""
+def compact_perbin(path: Path, memory: int, workers: int) -> float:
+    """Seconds to compact the perbin facts of a store."""
     store = FactStore(path)
-    idle = peak_bytes()
     target = path.with_name("published.zarr")
-    import zarr
-
     zarr.create_group(target, zarr_format=3)
-    began = time.perf_counter()
     layers = ["chromatin_accessibility"] * store.shape.n_tracks
+    began = time.perf_counter()
     compact(store, target, layers, memory_bytes=memory, workers=workers, cdfs=["perbin"])
-    taken = time.perf_counter() - began
-    values = store.shape.n_baselines * SLOTS * store.shape.n_tracks
-    print(f"compacted on {workers} workers in {taken:.0f} s: {values / taken / 1e6:.0f} M values/s")
-    verdict("peak memory over an idle process", (peak_bytes() - idle) / 2**30, memory / 2**30, "GiB", at_least=False)
+    return time.perf_counter() - began
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=5313)
     parser.add_argument("--positions", type=int, default=31_500)
     parser.add_argument("--memory", type=parse_size, default=2**30)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder on the disk to measure")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        worker(args.worker, args.memory, args.workers)
-        return
     per_track()
     whole(args)
+    return exit_code()
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

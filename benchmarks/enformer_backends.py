@@ -4,19 +4,19 @@
     python -m benchmarks.enformer_backends --size small --repeats 5
     python -m benchmarks.enformer_backends --backend tensorflow --weights DIR
 
-Every row runs in a process of its own, so that its peak memory is its own.
+Every row runs in a fresh process; its peak memory is what that adds to an idle one.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import apart, medians
 from builders.enformer import Enformer
 from chorus_store.tracks import TrackTable
 
@@ -34,8 +34,8 @@ def tracks() -> TrackTable:
     )
 
 
-def measure(options: argparse.Namespace, precision: str, every_bin: bool) -> tuple[float, float, float]:
-    """Seconds to load, seconds per sequence (the best of some), and peak memory in GiB."""
+def measure(options: argparse.Namespace, precision: str, every_bin: bool) -> tuple[float, float]:
+    """Seconds to load, and seconds per sequence."""
     oracle = Enformer(tracks(), backend=options.backend, size=options.size)
     started = time.perf_counter()
     oracle.load(options.weights, device=options.device, precision=precision)
@@ -44,12 +44,8 @@ def measure(options: argparse.Namespace, precision: str, every_bin: bool) -> tup
     codes = rng.integers(0, 4, (options.batch, oracle.input_length_bp), dtype=np.uint8)
     slots = np.arange(ALL_BINS) if every_bin else rng.choice(ALL_BINS, SLOTS, replace=False)
     bins = {128: np.broadcast_to(slots.astype(np.int32), (options.batch, len(slots)))}
-    seconds = []
-    for _ in range(options.repeats):
-        started = time.perf_counter()
-        oracle.reduce(codes, bins)
-        seconds.append((time.perf_counter() - started) / options.batch)
-    return loading, min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = medians({"batch": lambda: oracle.reduce(codes, bins)}, options.repeats)["batch"]
+    return loading, seconds / options.batch
 
 
 def main() -> None:
@@ -64,15 +60,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     precisions = options.precision or (["fp32", "bf16"] if options.backend == "torch" else ["fp32"])
-    context = multiprocessing.get_context("spawn")
     print(f"{options.backend}, {options.size} size, {options.device}, batches of {options.batch}")
     print(f"{'precision':9}  {'head on':>11}  {'load s':>7}  {'s/sequence':>10}  {'peak GiB':>8}")
     for precision in precisions:
         for every_bin in (True, False):
-            with context.Pool(1) as pool:
-                loading, seconds, peak = pool.apply(measure, (options, precision, every_bin))
+            (loading, seconds), peak = apart(partial(measure, options, precision, every_bin))
             what = f"{ALL_BINS} bins" if every_bin else "needed bins"
-            print(f"{precision:9}  {what:>11}  {loading:7.1f}  {seconds:10.3f}  {peak:8.2f}", flush=True)
+            print(f"{precision:9}  {what:>11}  {loading:7.1f}  {seconds:10.3f}  {peak / 2**30:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,51 @@
 """NPZ export against ``np.savez_compressed``: time, size and memory (Linux).
 
-python -m benchmarks.npz_export            a store of 5,313 tracks
-python -m benchmarks.npz_export --tracks 600 --repeats 1
+    python -m benchmarks.npz_export [--tracks 5313] [--repeats 3]
+
+The export reads a store on disk, its contender has the arrays in memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import apart, exit_code, medians, verdict
 from chorus_store.layout import CDF_POINTS
 from chorus_store.npz import export_npz
-from tests.memory import peak_growth
 from tests.stores import make_store
 
-#: What a process of its own runs while its memory is watched.
-EXPORT = "from chorus_store.npz import export_npz; export_npz(*arguments, progress=False)"
+
+def compare(store: Path, ours: Path, theirs: Path, repeats: int) -> None:
+    """Export a store both ways."""
+    export = partial(export_npz, store, ours, progress=False)
+    _, peak = apart(export)
+    arrays = dict(np.load(ours))
+    seconds = medians({"ours": export, "theirs": lambda: np.savez_compressed(theirs, **arrays)}, repeats)
+    size, their_size = ours.stat().st_size, theirs.stat().st_size
+    print(f"{sum(array.nbytes for array in arrays.values()) / 1e6:.0f} MB of arrays")
+    print(f"     savez_compressed: {their_size / 1e6:.0f} MB in {seconds['theirs']:.2f} s")
+    print(f"     export_npz: {size / 1e6:.0f} MB in {seconds['ours']:.2f} s")
+    verdict("faster than np.savez_compressed", seconds["theirs"] / seconds["ours"], 5, "×")
+    verdict("size beside np.savez_compressed", size / their_size, 1.06, "×", at_least=False)
+    verdict("peak memory over an idle process", peak / 1e6, 300, "MB", at_least=False)
 
 
-def median_seconds(action: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=5313, help="of the store")
-    parser.add_argument("--repeats", type=int, default=3, help="of the export; the reference runs once")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="npz-export-") as folder:
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
         store, ours, theirs = (Path(folder, name) for name in ("enformer.zarr", "ours.npz", "theirs.npz"))
-        print(f"making a store of {arguments.tracks:,} tracks …", flush=True)
-        make_store(store, arguments.tracks, n_quantiles=CDF_POINTS)
-        peak = peak_growth(EXPORT, store, ours)
-        seconds = median_seconds(lambda: export_npz(store, ours, progress=False), arguments.repeats)
-
-        arrays = dict(np.load(ours))
-        reference = median_seconds(lambda: np.savez_compressed(theirs, **arrays), 1)
-        raw = sum(array.nbytes for array in arrays.values())
-        size, reference_size = ours.stat().st_size, theirs.stat().st_size
-        print(f"raw arrays         {raw / 1e6:8.0f} MB")
-        print(f"savez_compressed   {reference_size / 1e6:8.0f} MB {reference:8.2f} s (arrays in memory)")
-        print(f"export_npz         {size / 1e6:8.0f} MB {seconds:8.2f} s (from the store on disk)")
-        print(f"faster {reference / seconds:.1f} ×; size {size / reference_size:.3f} ×")
-        print(f"peak memory +{peak / 1e6:.0f} MB")
-        store_size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
-        print(f"the store itself   {store_size / 1e6:8.0f} MB, {store_size / size:.3f} of the exported NPZ")
+        make_store(store, args.tracks, n_quantiles=CDF_POINTS)
+        compare(store, ours, theirs, args.repeats)
+    return exit_code()
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -6,6 +6,7 @@ Written from a description of the reference (one shared ``random.Random``, Pytho
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class ReferenceSampler:
         self.seen = [0] * n_tracks
         self._capacity, self._random = capacity, random.Random(seed)
 
-    def offer(self, track: int, values: np.ndarray) -> None:
+    def offer(self, track: int, values: Iterable[float]) -> None:
         """Offer values to one track."""
         kept, n = self.kept[track], self.seen[track]
         for value in values:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import medians, verdict
+from benchmarks.measure import exit_code, medians, verdict
 from benchmarks.reference import ReferenceSampler, reference_one_hot, reference_position
 from builders.batches import Batch
 from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
@@ -84,7 +84,7 @@ def forget(store: FactStore) -> None:
         record.unlink()
 
 
-def disk_rate(folder: Path, size: int = 512 << 20) -> float:
+def disk_rate(folder: Path, size: int) -> float:
     """Bytes per second of a plain sequential write."""
     data = np.random.default_rng(0).bytes(size)
     began = time.perf_counter()
@@ -94,7 +94,7 @@ def disk_rate(folder: Path, size: int = 512 << 20) -> float:
     return size / (time.perf_counter() - began)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=5313)
     parser.add_argument("--units", type=int, default=8, help="units written to disk")
@@ -102,6 +102,7 @@ def main() -> None:
     args = parser.parse_args()
     with threadpool_limits(1), tempfile.TemporaryDirectory(dir=args.out) as folder:
         measure(args.tracks, args.units, Path(folder))
+    return exit_code()
 
 
 def measure(n_tracks: int, units: int, folder: Path) -> None:
@@ -153,13 +154,15 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
         forget(store)
         runs.append(score(store, oracle, genome, plan, store.units("baselines"), batch=BATCH))
     spent = sorted(runs, key=lambda run: run.wall_s)[1]
-    rate = values * BLOCK * units / spent.wall_s
+    written = values * BLOCK * units
+    rate = written / spent.wall_s
     verdict("to disk", rate / 1e6, 60, "M values/s")
     waits = f"{spent.reading_s:.1f} s waiting for sequences, {spent.writing_s + spent.flushing_s:.1f} s for the disk"
     print(
         f"     {waits}, {spent.forward_s:.1f} s reducing, {spent.reducing_s:.1f} s placing; ratio {rate / theirs:,.0f}"
     )
-    print(f"     the disk itself takes {disk_rate(folder) / 4e6:.0f} M values/s (sequential, fsync at the end)")
+    plain = disk_rate(folder, 4 * written) / 4
+    print(f"     the disk itself takes {plain / 1e6:.0f} M values/s (sequential, fsync at the end)")
 
     print("overlapped with a model of 27 ms per sequence")
     forget(store)
@@ -171,4 +174,4 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
