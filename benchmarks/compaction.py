@@ -20,7 +20,7 @@ import zarr
 
 from benchmarks.measure import apart, exit_code, medians, verdict
 from benchmarks.reference import reference_grid
-from builders.cli import parse_size
+from builders.options import parse_size
 from chorus_store import layout
 from chorus_store.compact import compact
 from chorus_store.facts import FactStore

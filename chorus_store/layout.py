@@ -7,9 +7,10 @@ progress records are groups below it. Everything is Zarr format 3.
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -116,16 +117,30 @@ FACT_ARRAYS: tuple[FactArray, ...] = (
 )
 
 
+_silence, _silent, _silencing = ExitStack(), 0, threading.Lock()
+
+
 @contextmanager
 def without_zarr_warnings() -> Iterator[None]:
     """Silence what zarr says of features that this layout uses on purpose: consolidated metadata, PCodec.
 
-    Warning filters are global to the process; do not enter from several threads at once.
+    Warning filters are global to the process, so of threads that are inside together the first sets them and the
+    last restores them.
     """
-    with warnings.catch_warnings():
-        for message in ("Consolidated metadata is currently not part", "Numcodecs codecs are not in the Zarr"):
-            warnings.filterwarnings("ignore", message=message)
+    global _silent
+    with _silencing:
+        if not _silent:
+            _silence.enter_context(warnings.catch_warnings())
+            for message in ("Consolidated metadata is currently not part", "Numcodecs codecs are not in the Zarr"):
+                warnings.filterwarnings("ignore", message=message)
+        _silent += 1
+    try:
         yield
+    finally:
+        with _silencing:
+            _silent -= 1
+            if not _silent:
+                _silence.close()
 
 
 def root_attributes() -> dict[str, Any]:

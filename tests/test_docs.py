@@ -19,8 +19,8 @@ import pytest
 import xarray as xr
 
 import chorus_store  # noqa: F401 - registers the accessor
-from builders import cli
 from builders.enformer import Enformer
+from builders.options import parser_of
 from builders.resources import RESOURCES
 from chorus_store.layout import ROOT_VARIABLES
 
@@ -150,7 +150,7 @@ def test_the_table_of_resources() -> None:
 def test_every_option_is_described_and_every_described_option_exists() -> None:
     text = re.sub(r"^(#SBATCH|.*sbatch).*$", "", (ROOT / "docs/building.md").read_text(), flags=re.MULTILINE)
     described = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text))
-    actions = cli.parser_of(Enformer)._actions
+    actions = parser_of(Enformer)._actions
     assert described == {name for action in actions for name in action.option_strings if name.startswith("--")}
 
 

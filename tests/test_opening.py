@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ def test_a_store_opens_lazily_and_without_dask_arrays(path: Path):
         store.drop_vars([f"{c}_cdf" for c in layout.CDFS]),
         xr.open_zarr(path).drop_vars([f"{c}_cdf" for c in layout.CDFS]),
     )
+
+
+def test_threads_that_open_together_leave_the_warning_filters_alone(path: Path):
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        for store in threads.map(chorus_store.open, [path] * 32):
+            assert store.sizes["track"] == 7
+    assert list(warnings.filters) == before
 
 
 def test_what_is_there_instead(path: Path, tmp_path: Path):
