@@ -31,10 +31,10 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_bytes()).get("attributes", {}))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptStoreError(
-            f"{file} cannot be read ({error}); check its permissions, or copy or publish the store again"
-        ) from error
+    except OSError as error:
+        raise CorruptStoreError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorruptStoreError(f"{file} is damaged ({error}); copy or publish the store again") from error
 
 
 def root_attributes(path: Path) -> dict[str, Any]:
