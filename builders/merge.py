@@ -70,7 +70,7 @@ def _cluster(address: str | None) -> AbstractContextManager[Any]:
     try:
         from distributed import Client
 
-        return Client(address, timeout="10s")  # type: ignore[no-any-return]
+        return Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-any-return]
     except ImportError:
         raise InputError("--dask needs the extra: pip install 'chorus-store[cluster]'") from None
     except (OSError, ValueError) as error:

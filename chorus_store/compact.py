@@ -147,7 +147,7 @@ def _run(shards: list[Delayed], workers: int, client: Any, on_rows: Callable[[in
     from distributed import as_completed
 
     futures = client.compute(shards, optimize_graph=False)
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         on_rows(len(future.result().offered))
     return [future.result() for future in futures]
 
