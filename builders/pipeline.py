@@ -21,7 +21,7 @@ from builders.software import software_versions
 from chorus_store import layout
 from chorus_store.annotations import read_ccres, read_genes
 from chorus_store.errors import StoreMismatchError, StoreWriteError
-from chorus_store.facts import FactStore
+from chorus_store.facts import FactStore, sha256_of
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.opening import reading
@@ -31,18 +31,17 @@ from chorus_store.units import KINDS, Shape, Unit
 log = logging.getLogger("chorus.build")
 
 
-def sha256_of(path: Path) -> str:
+def _content_sha256(path: Path) -> str:
     """SHA-256 of a file, or of the names and hashes of all files of a folder."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
-        return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    if not path.is_dir():
+        return sha256_of(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _described(path: Path | None) -> dict[str, Any] | None:
-    return None if path is None else {"name": path.name, "sha256": sha256_of(path)}
+    return None if path is None else {"name": path.name, "sha256": _content_sha256(path)}
 
 
 class Build:
@@ -51,7 +50,7 @@ class Build:
     Parameters
     ----------
     oracle : Oracle
-        Not yet loaded; it is loaded only if there is something to score.
+        Not yet loaded; it is loaded before a store is made, and else only if there is something to score.
     inputs : Inputs
     settings : Settings
 

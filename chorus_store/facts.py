@@ -68,12 +68,16 @@ def group_node(attributes: Mapping[str, Any]) -> bytes:
     return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _sha256_synced(path: Path) -> str:
-    """Hash a file and force it to disk."""
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Force a file to disk."""
     with path.open("r+b") as handle:  # Windows syncs only what may be written to
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
-    return digest
 
 
 class FactStore:
@@ -132,7 +136,7 @@ class FactStore:
             remove_stale(path)
             try:
                 _create(aside, shape, build, root, tables)
-                os.rename(aside, path)  # noqa: PTH104 - Path.rename would do the same; the pair reads better
+                aside.rename(path)
             except FileExistsError:
                 pass
             except OSError as error:
@@ -205,7 +209,8 @@ class FactStore:
                 rows = slice(unit.start * slots, unit.stop * slots)
                 self.array(array.name)[rows, unit.first_track : unit.stop_track] = facts[array.name]
                 file = self._shard(array.name, unit)
-                data[array.name] = {"sha256": _sha256_synced(file), "bytes": file.stat().st_size}
+                _sync(file)
+                data[array.name] = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
             folder = self.path / layout.PROGRESS / unit.name
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / "zarr.json", group_node({**record, "data": data}))
@@ -221,7 +226,7 @@ class FactStore:
         record = self.record(unit)
         for name, data in (record or {"data": {}})["data"].items():
             file = self._shard(name, unit)
-            if _sha256_synced(file) != data["sha256"]:
+            if sha256_of(file) != data["sha256"]:
                 raise CorruptStoreError(
                     f"{file} is not what was written (checksum differs); delete it and run the same command again: "
                     f"only unit {unit.name} is redone"
