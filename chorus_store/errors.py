@@ -62,6 +62,12 @@ class ModelError(ChorusStoreError, RuntimeError):
     kind = "model"
 
 
+class DeviceMemoryError(ModelError, MemoryError):
+    """The device that the oracle runs on is out of memory."""
+
+    kind = "device-memory"
+
+
 class WeightsError(ModelError):
     """Weights of another architecture, truncated or refused."""
 
@@ -74,6 +80,12 @@ class BackendUnavailableError(ModelError, ImportError):
     kind = "backend"
 
 
+class MissingPackageError(ChorusStoreError, ImportError):
+    """An optional package that this needs is not installed; the message names the extra."""
+
+    kind = "missing-package"
+
+
 class StoreError(ChorusStoreError):
     """Something about a store on disk."""
 
@@ -84,6 +96,12 @@ class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no store at this path."""
 
     kind = "store-not-found"
+
+
+class StoreUnreachableError(StoreError, ConnectionError):
+    """A server that does not answer, or refuses."""
+
+    kind = "unreachable"
 
 
 class StoreMismatchError(StoreError, ValueError):
