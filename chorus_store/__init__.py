@@ -6,17 +6,48 @@ Importing the package registers the xarray accessor ``Dataset.chorus``:
 >>> store = chorus_store.open("enformer.zarr")  # doctest: +SKIP
 >>> store.chorus.percentile(0.31, track="ENCFF833POA")  # doctest: +SKIP
 0.9921
+
+It imports neither xarray nor Zarr: what is asked of the package is imported when it is asked for.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from chorus_store.accessor import ChorusAccessor
+from chorus_store import _registration
 from chorus_store.errors import ChorusStoreError
-from chorus_store.opening import open
 
-__all__ = ["ChorusAccessor", "ChorusStoreError", "__version__", "open"]
+if TYPE_CHECKING:
+    from chorus_store.accessor import ChorusAccessor
+    from chorus_store.normalizer import PerTrackNormalizer
+    from chorus_store.opening import open
 
-try:
-    __version__ = version("chorus-store")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
+__all__ = ["ChorusAccessor", "ChorusStoreError", "PerTrackNormalizer", "__version__", "open"]
+
+_MODULES = {"ChorusAccessor": "accessor", "PerTrackNormalizer": "normalizer", "open": "opening"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _MODULES:
+        value = getattr(import_module(f"chorus_store.{_MODULES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("chorus-store")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "0+unknown"
+
+
+_registration.register()

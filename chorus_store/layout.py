@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from chorus_store.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Blosc's own threads order the blocks of a buffer by who finishes first; without them bytes are reproducible.
 numcodecs.blosc.use_threads = False
@@ -48,6 +50,10 @@ Kind = Literal["variants", "baselines"]
 PLAN, SAMPLES, PROGRESS, RUNS = "plan", "samples", "progress", "runs"
 
 
+#: In which stores a variable is: in all, in all that were built rather than imported, or where there is cause.
+Presence = Literal["always", "built", "sometimes"]
+
+
 @dataclass(frozen=True)
 class Variable:
     """One array of the root group."""
@@ -56,38 +62,60 @@ class Variable:
     dims: tuple[str, ...]
     dtype: str
     description: str
-    required: bool = True
+    presence: Presence = "built"
 
 
 def _cdf_variables(cdf: str, meaning: str) -> tuple[Variable, ...]:
-    required = cdf != "perbin"
+    presence: Presence = "sometimes" if cdf == "perbin" else "built"
     return (
-        Variable(f"{cdf}_cdf", ("track", "quantile"), "float32", f"Sorted background of {meaning}", required),
-        Variable(f"{cdf}_count", ("track",), "int64", f"Values of {cdf} offered to the track", required),
-        Variable(f"{cdf}_retained", ("track",), "int64", f"Values of {cdf} kept for the CDF", required),
+        Variable(f"{cdf}_cdf", ("track", "quantile"), "float32", f"Sorted background of {meaning}", presence),
+        Variable(f"{cdf}_count", ("track",), "int64", f"Values of {cdf} offered to the track", presence),
+        Variable(f"{cdf}_retained", ("track",), "int64", f"Values of {cdf} kept for the CDF", presence),
     )
 
 
 #: Every array of a published background; attributes, validation and documentation read this table.
 ROOT_VARIABLES: tuple[Variable, ...] = (
-    Variable("track", ("track",), "string", "Track identifier, in the row order of the NPZ"),
+    Variable("track", ("track",), "string", "Track identifier, in the row order of the NPZ", "always"),
     Variable("layer", ("track",), "string", "Canonical layer"),
     Variable("assay", ("track",), "string", "Assay"),
     Variable("cell_type", ("track",), "string", "Biosample"),
     Variable("description", ("track",), "string", "Free-text description"),
     Variable("strand", ("track",), "string", "+, - or ."),
-    Variable("signed", ("track",), "bool", "Whether effects keep their sign"),
+    Variable("signed", ("track",), "bool", "Whether effects keep their sign", "always"),
     Variable("window_bp", ("track",), "int64", "Width of the central window in bp; 0 is the whole output"),
     Variable("resolution_bp", ("track",), "int64", "Base pairs per output bin; 0 for scalar oracles"),
     Variable("formula", ("track",), "string", "Formula of the effect"),
     Variable("pseudocount", ("track",), "float64", "Added to both alleles by the fold changes"),
-    Variable("quantile", ("quantile",), "float64", "Cumulative probability of the grid point"),
+    Variable("quantile", ("quantile",), "float64", "Cumulative probability of the grid point", "always"),
     *_cdf_variables("effect", "variant effects (absolute unless signed)"),
     *_cdf_variables("summary", "window statistics at baseline positions"),
     *_cdf_variables("perbin", "single output bins at baseline positions"),
 )
 
 VARIABLE: Mapping[str, Variable] = {variable.name: variable for variable in ROOT_VARIABLES}
+
+
+def missing_variables(names: Container[str], *, imported: bool) -> list[str]:
+    """Variables that a background lacks; a CDF at least must be there.
+
+    Parameters
+    ----------
+    names : container of str
+        Of the variables that are there.
+    imported : bool
+        Whether the background came from an NPZ file, which may know less than a build.
+
+    Examples
+    --------
+    >>> missing_variables({"track", "signed", "quantile"}, imported=True)
+    ['effect_cdf, summary_cdf or perbin_cdf']
+    """
+    wanted = ("always",) if imported else ("always", "built")
+    missing = [v.name for v in ROOT_VARIABLES if v.presence in wanted and v.name not in names]
+    if imported and not any(f"{cdf}_cdf" in names for cdf in CDFS):
+        missing.append("effect_cdf, summary_cdf or perbin_cdf")
+    return missing
 
 
 @dataclass(frozen=True)
@@ -186,43 +214,57 @@ def tracks_per_shard(n_tracks: int) -> int:
     return math.ceil(n_tracks / n_shards / step) * step
 
 
-def create_root_array(
+def create_cdf_array(
     group: zarr.Group, name: str, n_tracks: int, n_quantiles: int = CDF_POINTS, codec: str = "blosc"
 ) -> zarr.Array[Any]:
-    """Create one array of `ROOT_VARIABLES` in ``group``, empty."""
+    """Create one CDF of `ROOT_VARIABLES` in ``group``, empty."""
     variable = VARIABLE[name]
-    size = {"track": n_tracks, "quantile": n_quantiles}
-    shape = tuple(size[dim] for dim in variable.dims)
-    options: dict[str, Any] = {}
-    chunks: tuple[int, ...] = shape
-    if variable.dims == ("track", "quantile"):
-        chunks = (TRACKS_PER_CHUNK, n_quantiles)
-        options = {"shards": (tracks_per_shard(n_tracks), n_quantiles), "fill_value": np.nan, **cdf_codecs(codec)}
-    elif variable.dtype == "string":
-        options = {"compressors": [ZstdCodec(level=5, checksum=True)]}
-    else:
-        options = {"compressors": [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]}
     return group.create_array(
         name,
-        shape=shape,
-        chunks=chunks,
-        dtype=str if variable.dtype == "string" else variable.dtype,
+        shape=(n_tracks, n_quantiles),
+        chunks=(TRACKS_PER_CHUNK, n_quantiles),
+        shards=(tracks_per_shard(n_tracks), n_quantiles),
+        dtype=variable.dtype,
+        fill_value=np.nan,
         dimension_names=variable.dims,
         attributes={"description": variable.description},
         config={"write_empty_chunks": True},
-        **options,
+        **cdf_codecs(codec),
     )
 
 
 def write_root_array(group: zarr.Group, name: str, values: npt.ArrayLike) -> None:
-    """Create and fill one of the small arrays of the root group."""
+    """Create and fill one of the small arrays of `ROOT_VARIABLES`."""
     variable = VARIABLE[name]
     data = np.asarray(values, dtype=None if variable.dtype == "string" else variable.dtype)
-    if variable.dtype == "string":
-        data = data.astype(np.dtypes.StringDType())
-    sizes = dict(zip(variable.dims, data.shape, strict=True))
-    array = create_root_array(group, name, sizes.get("track", 0), sizes.get("quantile", 0))
-    array[...] = data
+    write_array(group, name, data, variable.dims, {"description": variable.description})
+
+
+def write_array(
+    group: zarr.Group,
+    name: str,
+    values: npt.NDArray[Any],
+    dims: tuple[str, ...],
+    attributes: Mapping[str, str] | None = None,
+) -> None:
+    """Create and fill an array of numbers or text in the root group, as one chunk with a checksum."""
+    if values.dtype.kind in "UO":
+        values, dtype = values.astype(np.dtypes.StringDType()), "string"
+        compressors: list[Any] = [ZstdCodec(level=5, checksum=True)]
+    else:
+        dtype = values.dtype.newbyteorder("=").str
+        compressors = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=tuple(max(1, size) for size in values.shape),
+        dtype=dtype,
+        dimension_names=dims,
+        attributes=dict(attributes or {}),
+        config={"write_empty_chunks": True},
+        compressors=compressors,
+    )
+    array[...] = values
 
 
 def fact_chunk_tracks(unit_samples: int, unit_tracks: int) -> int:
@@ -288,6 +330,8 @@ def write_table(group: zarr.Group, name: str, table: xr.Dataset) -> None:
 
 def read_table(store: Path, name: str) -> xr.Dataset:
     """Read what `write_table` wrote, all of it, strings as NumPy strings."""
+    import xarray as xr
+
     with xr.open_zarr(store, group=name, consolidated=False, zarr_format=3, chunks=None) as lazy:
         table: xr.Dataset = lazy.load()
     return table.assign(

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
-from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError
-from chorus_store.layout import ROOT_VARIABLES, without_zarr_warnings
-from chorus_store.schema import check_version, validate
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, StoreNotFoundError
+from chorus_store.schema import check_version
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def root_attributes(path: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise StoreNotFoundError(f"no access to {path} ({error.strerror}); check its permissions") from error
     if not there:
-        raise StoreNotFoundError(f"no store at {path}: {_what_is_there(path)}")
+        raise StoreNotFoundError(f"no store at {path}: {what_is_there(path)}")
     attributes = read_attributes(path)
     check_version(attributes)
     return attributes
@@ -65,13 +66,22 @@ def is_published(attributes: Mapping[str, Any]) -> bool:
     return "provenance" in attributes
 
 
-def open(path: str | PathLike[str]) -> xr.Dataset:
-    """Open a published store.
+def is_imported(attributes: Mapping[str, Any]) -> bool:
+    """Whether root attributes are those of a background that came from an NPZ file."""
+    provenance = attributes.get("provenance")
+    return isinstance(provenance, Mapping) and "imported" in provenance
+
+
+def open(place: str | PathLike[str], storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Open a published background: a store, or an NPZ file.
 
     Parameters
     ----------
-    path : path-like
-        Of a local ``{oracle}.zarr``.
+    place : path-like or str
+        Of a folder ``{oracle}.zarr``, a ``.zip`` of one, or a file ``{oracle}_pertrack.npz``; local, or a URL
+        (``https://``, ``s3://``; extra ``remote``).
+    storage_options : mapping, optional
+        For the fsspec file system of a URL, such as ``{"anon": True}`` for a public S3 bucket.
 
     Returns
     -------
@@ -83,11 +93,15 @@ def open(path: str | PathLike[str]) -> xr.Dataset:
     ------
     StoreNotFoundError
         Nothing there, a build that is not published yet, or something else; the message says which.
+    StoreUnreachableError
+        The server of a URL does not answer, or refuses.
     SchemaError
-        Another kind of Zarr group, another version of the layout, attributes that break the schema, or a
-        variable that is not there.
+        Another kind of Zarr group or NPZ, another version of the layout, or an array that is missing or not what
+        it should be.
     CorruptStoreError
-        Metadata that cannot be read.
+        Metadata or labels that cannot be read.
+    MissingPackageError
+        What this kind of URL needs is not installed.
 
     Examples
     --------
@@ -95,28 +109,21 @@ def open(path: str | PathLike[str]) -> xr.Dataset:
     >>> store.chorus.percentile(0.31, track="ENCFF833POA")  # doctest: +SKIP
     0.9921
     """
-    place = Path(path)
-    attributes = root_attributes(place)
-    if not is_published(attributes):
-        raise StoreNotFoundError(
-            f"the store at {place} is a build in progress, not published yet; finish it with --part all, "
-            f"and see how far it is with: python -m chorus_store info {place}"
-        )
-    validate(attributes, "store")
-    with reading(str(place)), without_zarr_warnings():
-        store = xr.open_dataset(place, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
-    missing = [v.name for v in ROOT_VARIABLES if v.required and v.name not in store.variables]
-    if missing:
-        raise SchemaError(f"{place} lacks {', '.join(missing)}; copy or publish the store again")
-    return store
+    import xarray as xr
+
+    from chorus_store.engine import ChorusBackend
+
+    return xr.open_dataset(place, engine=ChorusBackend, storage_options=storage_options)
 
 
-def _what_is_there(place: Path) -> str:
+def what_is_there(place: Path) -> str:
     """What is at a path that holds no Zarr group, and what to do about it."""
     if not place.exists():
         return "there is nothing; check the path, or build one with: python -m builders"
     if place.suffix == ".npz":
-        return "that is an NPZ export; open the {oracle}.zarr that it was made from"
+        return "that is an NPZ file, not a store"
+    if place.suffix == ".zip":
+        return "that archive holds no store at its top"
     if place.is_file():
         return "that is a file; a store is a folder named {oracle}.zarr"
     inside = sorted(child.name for child in place.glob("*.zarr"))
@@ -128,12 +135,14 @@ def reading(what: str) -> Iterator[None]:
     """Turn a failure to read into a `CorruptStoreError`; Zarr finds damage by the checksum of every chunk."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except ChorusStoreError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # the last is what Zstandard raises
         raise CorruptStoreError(f"{what} cannot be read ({error}); copy or publish the store again") from error
 
 
 def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
-    """Refuse rows of a CDF that are not in the store: Zarr fills a lost chunk with NaN.
+    """Refuse rows of a CDF that cannot be one; to be called on rows just read.
 
     Parameters
     ----------
@@ -145,7 +154,10 @@ def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
     Raises
     ------
     CorruptStoreError
-        A row is missing.
+        A row is missing (Zarr fills a lost chunk with NaN), is not finite, or does not ascend.
     """
-    if np.isnan(rows[..., -1]).any():
+    ends = rows[..., [0, -1]]
+    if np.isnan(ends).any():
         raise CorruptStoreError(f"rows of {name} are missing; copy or publish the store again")
+    if not (np.isfinite(ends).all() and (rows[..., 1:] >= rows[..., :-1]).all()):
+        raise CorruptStoreError(f"rows of {name} are not finite and ascending; copy or publish the store again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def make_store(
     layout.write_root_array(group, "quantile", np.linspace(0, 1, n_quantiles))
     cdfs = [cdf for cdf in layout.CDFS if perbin or cdf != "perbin"]
     for cdf in cdfs:
-        array = layout.create_root_array(group, f"{cdf}_cdf", n_tracks, n_quantiles)
+        array = layout.create_cdf_array(group, f"{cdf}_cdf", n_tracks, n_quantiles)
         counts = np.where(np.isin(np.arange(n_tracks), empty), 0, OFFERED[cdf])
         step = layout.tracks_per_shard(n_tracks)
         for start in range(0, n_tracks, step):
@@ -58,6 +59,15 @@ def make_store(
     group.attrs.put(attributes(labels["layer"], cdfs, n_quantiles))
     consolidate(path)
     return path
+
+
+def archive(path: Path, out: Path, top: str = "", method: int = zipfile.ZIP_STORED) -> Path:
+    """Write the ``.zip`` of a store, its members below ``top``."""
+    with zipfile.ZipFile(out, "w", method) as zipped:
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                zipped.write(file, f"{top}{file.relative_to(path)}")
+    return out
 
 
 def _rows(
