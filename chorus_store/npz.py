@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from isal import isal_zlib
 from tqdm import tqdm
 
 from chorus_store import opening, schema
-from chorus_store.errors import StoreWriteError
-from chorus_store.layers import LAYERS
-from chorus_store.layout import CDFS
-from chorus_store.swap import aside_name
-
-#: ``schema_version`` of ``build_config``.
-BUILD_CONFIG_VERSION = 4
+from chorus_store.errors import ChorusStoreError, SchemaError
+from chorus_store.npz_config import build_config
+from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, KEYS, variable_of
+from chorus_store.npz_file import open_npz_file
+from chorus_store.npz_writer import new_archive, write_array, write_cdf
+from chorus_store.swap import written_whole
 
 #: Bytes of a CDF that are held at a time.
 _BLOCK_BYTES = 16 * 2**20
 
 
 def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[str], *, progress: bool = True) -> Path:
-    """Write the canonical NPZ of a published store.
+    """Write the canonical NPZ of a published store; of one that was imported, the file as it was.
 
     Parameters
     ----------
@@ -68,26 +63,23 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
     PosixPath('enformer_pertrack.npz')
     """
     out = Path(out_path)
-    with opening.open(store_path) as store, _written_whole(out) as file, ThreadPoolExecutor(1) as disk:
-        cdfs = [cdf for cdf in CDFS if f"{cdf}_cdf" in store]
+    with opening.open(store_path) as store, written_whole(out) as file, ThreadPoolExecutor(1) as disk:
+        schema.validate(store.attrs, "store")
+        arrays = _arrays(store)
         synced: list[Future[None]] = []
-        total = sum(store[f"{cdf}_cdf"].nbytes for cdf in cdfs)
+        total = sum(store[variable_of(name)].nbytes for name in arrays if name in CDF_KEYS)
         with (
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            new_archive(file) as archive,
             tqdm(total=total, unit="B", unit_scale=True, desc=out.name, disable=not progress or None) as bar,
         ):
-            _write(archive, "track_ids", _text(store["track"]))
-            for cdf in cdfs:
-                _write_cdf(archive, f"{cdf}_cdfs", store[f"{cdf}_cdf"], bar)
-                file.flush()
-                synced.append(disk.submit(os.fsync, file.fileno()))  # while the next one is compressed
-            _write(archive, "signed_flags", store["signed"].values)
-            for cdf in cdfs:
-                _write(archive, f"{cdf}_counts", store[f"{cdf}_count"].values)
-                _write(archive, f"{cdf}_retained", store[f"{cdf}_retained"].values)
-            _write(archive, "layers_per_row", _text(store["layer"]))
-            config = build_config(store)
-            _write(archive, "build_config", np.array([json.dumps(config, sort_keys=True, allow_nan=False)]))
+            for name, dtype in arrays.items():
+                if name in CDF_KEYS:
+                    cdf = store[variable_of(name)]
+                    write_cdf(archive, name, cdf.shape, _blocks(cdf, bar))
+                    file.flush()
+                    synced.append(disk.submit(os.fsync, file.fileno()))  # while the next one is compressed
+                else:
+                    write_array(archive, name, _values(store, name, dtype))
         for future in synced:
             future.result()
     return out
@@ -99,12 +91,12 @@ def is_current(store_path: str | os.PathLike[str], npz_path: str | os.PathLike[s
     They say the same of plan, samples and the statistics of every layer's CDFs, or they are not the same.
     """
     try:
-        with np.load(npz_path, allow_pickle=False) as npz:
-            exported = json.loads(str(npz["build_config"][0]))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        with open_npz_file(npz_path) as npz:
+            exported = npz.build_config
+    except ChorusStoreError:
         return False
     with opening.open(store_path) as store:
-        return bool(exported == build_config(store))
+        return bool(exported == build_config(store.attrs, store.sizes["track"]))
 
 
 def default_path(store_path: str | os.PathLike[str]) -> Path:
@@ -122,92 +114,7 @@ def default_path(store_path: str | os.PathLike[str]) -> Path:
         return Path(store_path).with_name(f"{store.attrs['oracle']['name']}{demo}_pertrack.npz")
 
 
-def build_config(store: xr.Dataset) -> dict[str, Any]:
-    """The NPZ's provenance document, checked against ``schemas/npz.schema.json``.
-
-    Parameters
-    ----------
-    store : Dataset
-        From `chorus_store.open`.
-
-    Raises
-    ------
-    SchemaError
-        The store's attributes do not make a valid document.
-    """
-    attributes, provenance = store.attrs, store.attrs["provenance"]
-    plan, genome, geometry = provenance["plan"], provenance["inputs"]["genome"], provenance["geometry"]
-    resolutions = sorted({head["resolution_bp"] for head in geometry["heads"]} - {0})
-    config = {
-        "schema_version": BUILD_CONFIG_VERSION,
-        "genome": attributes["genome"],
-        "demo": attributes["demo"],
-        "oracle": attributes["oracle"]["name"],
-        "n_tracks": store.sizes["track"],
-        "cdf_points": store.sizes["quantile"],
-        "input_length": geometry["input_length_bp"],
-        "resolution": resolutions if len(resolutions) > 1 else next(iter(resolutions), None),
-        "histone_window_bp": LAYERS["histone_marks"].window_bp,
-        "other_window_bp": LAYERS["tf_binding"].window_bp,
-        "layers_present": [layer for layer in LAYERS if layer in provenance["layers"]],
-        "statistics_per_layer": provenance["layers"],
-        "sampling": provenance["sampling"],
-        "reference_sets": {
-            key: plan[key] for key in ("effect_sha256", "effect_strata", "activity_sha256", "activity_strata", "seeds")
-        },
-        "fasta_sha256_prefix64mb": genome["fasta_sha256_prefix64mb"],
-        "fai_sha256": genome["fai_sha256"],
-    }
-    schema.validate(config, "npz")
-    return config
-
-
-@contextmanager
-def _written_whole(out: Path) -> Iterator[BinaryIO]:
-    """A file beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure."""
-    partial = aside_name(out)
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    except OSError as error:
-        raise StoreWriteError(
-            f"cannot write {out}: {error.strerror or error}; free some space or give another --out, "
-            "and run the same command again"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _member(archive: zipfile.ZipFile, name: str) -> Iterator[Any]:
-    """Open one array of the archive for writing; its date is fixed, so that equal data give equal bytes."""
-    info = zipfile.ZipInfo(f"{name}.npy")
-    info.compress_type = zipfile.ZIP_DEFLATED
-    with archive.open(info, "w", force_zip64=True) as member:
-        # zipfile takes no compressor from outside. ISA-L's makes the same format, 15 times as fast as zlib.
-        member._compressor = isal_zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)  # type: ignore[attr-defined]
-        yield member
-
-
-def _write(archive: zipfile.ZipFile, name: str, values: npt.NDArray[Any]) -> None:
-    with _member(archive, name) as member:
-        np.lib.format.write_array(member, values, allow_pickle=False)
-
-
-def _write_cdf(archive: zipfile.ZipFile, name: str, cdf: xr.DataArray, bar: Any) -> None:
-    """Stream a (track, quantile) array."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": cdf.shape}
-    with _member(archive, name) as member:
-        np.lib.format.write_array_header_1_0(member, header)
-        for rows in _blocks(cdf):
-            member.write(rows)
-            bar.update(rows.nbytes)
-
-
-def _blocks(cdf: xr.DataArray) -> Iterator[npt.NDArray[np.float32]]:
+def _blocks(cdf: xr.DataArray, bar: Any) -> Iterator[npt.NDArray[np.float32]]:
     """Rows of a CDF, some whole chunks at a time; the next block is read while one is being used."""
     n_tracks, width = cdf.shape
     chunk = cdf.encoding["chunks"][0]
@@ -224,9 +131,41 @@ def _blocks(cdf: xr.DataArray) -> Iterator[npt.NDArray[np.float32]]:
         for start in range(step, n_tracks, step):
             rows, following = following.result(), reader.submit(read, start)
             yield rows
-        yield following.result()
+            bar.update(rows.nbytes)
+        rows = following.result()
+        yield rows
+        bar.update(rows.nbytes)
 
 
-def _text(column: xr.DataArray) -> npt.NDArray[np.str_]:
-    """Strings of fixed width, as NumPy's own format wants them."""
-    return np.array(column.values.tolist(), dtype=np.str_)
+def _arrays(store: xr.Dataset) -> dict[str, str | None]:
+    """Key and, where it is more than the values tell, dtype of every array to write, in order."""
+    if opening.is_imported(store.attrs):
+        arrays = {array["name"]: array["dtype"] for array in store.attrs["provenance"]["imported"]["arrays"]}
+        missing = {variable_of(name) for name in arrays} - set(store.variables) - {BUILD_CONFIG}
+        if missing:
+            raise SchemaError(f"the store lacks {', '.join(sorted(missing))}, as imported; import the file again")
+        return arrays
+    return {name: None for name, key in KEYS.items() if key.variable in store or name == BUILD_CONFIG}
+
+
+def _values(store: xr.Dataset, name: str, dtype: str | None) -> npt.NDArray[Any]:
+    """One of the small arrays, as NumPy's own format wants it: strings of fixed width."""
+    if name == BUILD_CONFIG:
+        values: npt.NDArray[Any] = np.array([_document(store)])
+    else:
+        with opening.reading(name):
+            values = store[variable_of(name)].values
+        if values.dtype.kind == "O":
+            values = values.astype(np.str_)
+    if dtype is None or np.dtype(dtype).itemsize < values.itemsize:  # rows that were appended have longer strings
+        return values
+    return values.astype(dtype)
+
+
+def _document(store: xr.Dataset) -> str:
+    """Text of ``build_config``."""
+    if opening.is_imported(store.attrs):
+        return str(store.attrs["provenance"]["imported"]["build_config"])
+    config = build_config(store.attrs, store.sizes["track"])
+    schema.validate(config, "npz")
+    return json.dumps(config, sort_keys=True, allow_nan=False)

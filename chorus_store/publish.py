@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from chorus_store import layout, schema
+from chorus_store import layout, provenance, schema
 from chorus_store.budget import Sampler, cdfs_of
 from chorus_store.compact import Compacted, compact, landmarks
 from chorus_store.errors import CorruptStoreError, IncompleteStoreError, StoreMismatchError
-from chorus_store.facts import FactStore, writing
+from chorus_store.facts import FactStore
+from chorus_store.files import writing
 from chorus_store.grid import FloatArray
-from chorus_store.layers import LAYERS
 from chorus_store.opening import reading
 from chorus_store.swap import aside_name, recover, remove_stale, replace_directory
 from chorus_store.tracks import TrackTable
@@ -34,7 +34,7 @@ log = logging.getLogger("chorus.publish")
 
 _TRACK_COLUMNS = ("track", "layer", "assay", "cell_type", "description", "strand")
 #: What the provenance takes over from the build as it was begun.
-_INHERITED = ("software", "geometry", "inputs", "plan")
+_INHERITED = ("software", "geometry", "plan")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def publish(
     IncompleteStoreError
         Units of work are missing; lists them.
     StoreMismatchError
-        The facts were discarded, and other options are asked for.
+        The facts were discarded, and other options are asked for; or tracks were added meanwhile.
     CorruptStoreError
         Facts are not what was written, or the new background does not read back.
     StoreWriteError
@@ -103,15 +103,19 @@ def publish(
     if store.discarded:
         _require_these(store, parameters)
         return False
+    store.widen()
     _require_complete(store)
     facts = {"sha256": facts_digest(store), "kept": not options.discard_facts}
     if _is_published(store, parameters, facts):
         return False
     staging = aside_name(path)
-    provenance = {**{key: store.build[key] for key in _INHERITED}, "parameters": parameters, "facts": facts}
+    inherited = {key: store.build[key] for key in _INHERITED}
+    known = {**inherited, "inputs": provenance.inputs(store), "parameters": parameters, "facts": facts}
     with writing(path):
         try:
-            _build(store, staging, options, provenance, client, on_rows)
+            _build(store, staging, options, known, client, on_rows)
+            if FactStore(path).shape != store.shape:
+                raise StoreMismatchError(f"tracks were added to {path} while it was merged; run the same command again")
             replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -131,8 +135,8 @@ def facts_digest(store: FactStore) -> str:
 
 def _is_published(store: FactStore, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
     """Whether this very background is there, and whole."""
-    provenance = store.root.get("provenance", {})
-    if provenance.get("facts") != facts or provenance.get("parameters") != parameters:
+    there = store.root.get("provenance", {})
+    if there.get("facts") != facts or there.get("parameters") != parameters:
         return False
     try:
         for cdf in cdfs_of(store.shape):
@@ -177,14 +181,12 @@ def _build(
     store: FactStore,
     staging: Path,
     options: PublishOptions,
-    provenance: dict[str, Any],
+    known: dict[str, Any],
     client: Any,
     on_rows: Callable[[int], object],
 ) -> None:
     """Make the complete new store directory at ``staging``."""
-    with reading(f"the track table of {store.path}"):
-        columns = layout.read_table(store.path, f"{layout.PLAN}/tracks")
-    tracks = TrackTable(**{str(name): column.values for name, column in columns.variables.items()})
+    tracks = store.tracks
     group = zarr.create_group(staging, zarr_format=3)
     compacted = compact(
         store,
@@ -204,10 +206,10 @@ def _build(
     attributes = {
         **{key: store.root[key] for key in ("schema", "oracle", "genome", "demo")},
         "provenance": {
-            **provenance,
-            "sampling": {cdf: _sampling(result, options.sampler) for cdf, result in compacted.items()},
-            "dropped": {kind: _dropped(store, kind) for kind in KINDS},
-            "layers": {layer: _layer(layer, tracks, compacted) for layer in tracks.layer_counts()},
+            **known,
+            "sampling": {cdf: provenance.sampling(result, options.sampler) for cdf, result in compacted.items()},
+            "dropped": {kind: provenance.dropped(store, kind) for kind in KINDS},
+            "layers": {layer: provenance.layer(layer, tracks, compacted) for layer in tracks.layer_counts()},
         },
     }
     schema.validate(attributes, "store")
@@ -270,34 +272,3 @@ def _write_labels(group: zarr.Group, tracks: TrackTable, geometry: dict[str, Any
     resolution = {head["name"]: head["resolution_bp"] for head in geometry["heads"]}
     layout.write_root_array(group, "resolution_bp", [resolution[head] for head in tracks.head.tolist()])
     layout.write_root_array(group, "quantile", np.linspace(0, 1, layout.CDF_POINTS))
-
-
-def _sampling(result: Compacted, sampler: Sampler) -> dict[str, Any]:
-    thinned = bool((result.retained < result.offered).any())
-    return {
-        "offered": [int(result.offered.min()), int(result.offered.max())],
-        "retained": [int(result.retained.min()), int(result.retained.max())],
-        "mode": sampler.name if thinned else "exact",
-    }
-
-
-def _dropped(store: FactStore, kind: layout.Kind) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for unit in store.units(kind):
-        if unit.first_track == 0:
-            for reason, count in (store.record(unit) or {}).get("dropped", {}).items():
-                total[reason] = total.get(reason, 0) + count
-    return total
-
-
-def _layer(name: str, tracks: TrackTable, compacted: dict[str, Compacted]) -> dict[str, Any]:
-    layer, rows = LAYERS[name], tracks.layer == name
-    described: dict[str, Any] = {"n_tracks": int(rows.sum())}
-    for key in ("window_bp", "aggregation", "formula", "pseudocount", "signed"):
-        described[key] = getattr(layer, key)
-    for cdf, result in compacted.items():
-        landmarks = result.landmarks[rows & (result.retained > 0)]
-        if len(landmarks):
-            median, p99, _ = np.median(landmarks, axis=0).tolist()
-            described[cdf] = {"median": median, "p99": p99, "max": float(landmarks[:, 2].max())}
-    return described

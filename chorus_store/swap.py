@@ -8,9 +8,14 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
+
+from chorus_store.errors import ChorusStoreError, StoreWriteError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -27,6 +32,41 @@ def remove_stale(path: Path) -> None:
         pid = left.name.removeprefix(prefix).removesuffix(".partial")
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[BinaryIO]:
+    """A file beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure.
+
+    Raises
+    ------
+    StoreWriteError
+        The operating system refused.
+    """
+    partial = aside_name(out)
+    with refusals(out):
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def refusals(out: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write ``out`` into a `StoreWriteError` that says what to do."""
+    try:
+        yield
+    except ChorusStoreError:  # an OSError too, perhaps, but of what was read meanwhile
+        raise
+    except OSError as error:
+        raise StoreWriteError(
+            f"cannot write {out}: {error.strerror or error}; free some space or give another --out, "
+            "and run the same command again"
+        ) from error
 
 
 def replace_directory(new: Path, old: Path) -> None:

@@ -16,7 +16,7 @@ import chorus_store
 from chorus_store import schema
 from chorus_store.errors import CorruptStoreError, StoreNotFoundError, StoreWriteError
 from chorus_store.layout import CDFS
-from chorus_store.npz import default_path, export_npz
+from chorus_store.npz import default_path, export_npz, is_current
 from tests.memory import peak_growth
 from tests.stores import OFFERED, make_store
 
@@ -72,6 +72,15 @@ def test_equal_stores_give_equal_bytes(path: Path, tmp_path: Path):
     copied = shutil.copytree(path, tmp_path / "copy.zarr")
     first, second = (export_npz(p, tmp_path / f"{i}.npz", progress=False) for i, p in enumerate([path, copied]))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_whether_a_file_is_of_this_background(path: Path, tmp_path: Path):
+    out = export_npz(path, tmp_path / "enformer_pertrack.npz", progress=False)
+    assert is_current(path, out)
+    assert not is_current(make_store(tmp_path / "other.zarr", 3), out)
+    assert not is_current(path, tmp_path / "none.npz")
+    out.write_bytes(out.read_bytes()[:-9])
+    assert not is_current(path, out)
 
 
 def test_a_demonstration_goes_elsewhere_by_default(path: Path, tmp_path: Path):

@@ -1,0 +1,65 @@
+"""What a background says of the facts that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from functools import reduce
+from operator import and_
+from typing import Any
+
+import numpy as np
+
+from chorus_store.budget import Sampler
+from chorus_store.compact import Compacted
+from chorus_store.facts import FactStore
+from chorus_store.layers import LAYERS
+from chorus_store.layout import Kind
+from chorus_store.tracks import TrackTable
+from chorus_store.units import KINDS
+
+
+def inputs(store: FactStore) -> dict[str, Any]:
+    """Inputs of the build; of an oracle with one model per track, with the rows and models that it has now."""
+    inputs = store.build["inputs"]
+    records = [(unit, store.record(unit) or {}) for kind in KINDS for unit in store.units(kind)]
+    models = {
+        str(store.tracks.track[unit.first_track]): record["model"] for unit, record in records if "model" in record
+    }
+    if not models:
+        return dict(inputs)
+    listing = "".join(f"{track} {model['sha256']}\n" for track, model in models.items())
+    weights = {"name": f"{len(models)} models, one per track", "sha256": hashlib.sha256(listing.encode()).hexdigest()}
+    return {**inputs, "tracks": {**inputs["tracks"], "sha256": store.tracks.digest()}, "weights": weights}
+
+
+def dropped(store: FactStore, kind: Kind) -> dict[str, int]:
+    """Positions that count for no track, by reason: where models differ in what they lose, the fewest of any."""
+    of_model: dict[int, Counter[str]] = {}
+    for unit in store.units(kind):
+        of_model.setdefault(unit.first_track, Counter()).update((store.record(unit) or {}).get("dropped", {}))
+    return dict(reduce(and_, of_model.values())) if of_model else {}
+
+
+def sampling(result: Compacted, sampler: Sampler) -> dict[str, Any]:
+    """Smallest and largest number of values per track, offered and kept, and how they were kept."""
+    thinned = bool((result.retained < result.offered).any())
+    return {
+        "offered": [int(result.offered.min()), int(result.offered.max())],
+        "retained": [int(result.retained.min()), int(result.retained.max())],
+        "mode": sampler.name if thinned else "exact",
+    }
+
+
+def layer(name: str, tracks: TrackTable, compacted: dict[str, Compacted]) -> dict[str, Any]:
+    """A layer's tracks, its statistic, and landmarks of its CDFs."""
+    layer, rows = LAYERS[name], tracks.layer == name
+    described: dict[str, Any] = {"n_tracks": int(rows.sum())}
+    for key in ("window_bp", "aggregation", "formula", "pseudocount", "signed"):
+        described[key] = getattr(layer, key)
+    for cdf, result in compacted.items():
+        landmarks = result.landmarks[rows & (result.retained > 0)]
+        if len(landmarks):
+            median, p99, _ = np.median(landmarks, axis=0).tolist()
+            described[cdf] = {"median": median, "p99": p99, "max": float(landmarks[:, 2].max())}
+    return described
