@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 
 import chorus_store
 from chorus_store import lookup
+from chorus_store.alignment import Query
 from chorus_store.errors import CorruptStoreError, InputError, SchemaError, TrackNotFoundError
+from chorus_store.ties import randomized_rank
 from tests.stores import make_store
 
 SIGNED, UNSIGNED, EMPTY = "RNA:00004", "CHIP:00001", "CAGE:00008"
@@ -161,18 +165,167 @@ def test_a_track_without_background_answers_nan(store: xr.Dataset):
     assert np.isnan(answer).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_dask_backed_store_warns_too(path: Path, lazy: bool):
+    values = dask.array.zeros(2, chunks=1) if lazy else np.zeros(2)
+    with pytest.warns(UserWarning, match=f"no effect background, so NaN, for track {EMPTY}"):
+        assert np.isnan(np.asarray(xr.open_zarr(path).chorus.percentile(values, [UNSIGNED, EMPTY]))).tolist()[1]
+
+
 def test_unknown_tracks_and_cdfs(store: xr.Dataset, tmp_path: Path):
     with pytest.raises(TrackNotFoundError, match=r"no track 'CHIP:0001' among the 10.*CHIP:00001"):
         store.chorus.percentile(0.5, "CHIP:0001")
-    with pytest.raises(TrackNotFoundError, match="lists them"):
+    with pytest.raises(TrackNotFoundError, match="nothing looks like it"):
         store.chorus.percentile(0.5, ["?"])
-    with pytest.raises(InputError, match="no typo_count"):
+    with pytest.raises(InputError, match="no typo_cdf"):
         store.chorus.percentile(0.5, SIGNED, cdf="typo")
     scalar = chorus_store.open(make_store(tmp_path / "legnet.zarr", 3, perbin=False))
-    with pytest.raises(InputError, match=r"no perbin_count.*Scalar oracles"):
+    with pytest.raises(InputError, match=r"no perbin_cdf.*Scalar oracles"):
         scalar.chorus.perbin_percentile(0.5, "DNASE:00000")
     with pytest.raises(SchemaError, match="too new"):
         store.assign_attrs(schema={"name": "chorus-store", "version": 99}).chorus  # noqa: B018
+
+
+QUESTIONS = {
+    "percentile": lambda ask, values, tracks: ask.percentile(values, tracks, method="mean"),
+    "randomized": lambda ask, values, tracks: ask.percentile(values, tracks, method="randomized"),
+    "quantile": lambda ask, values, tracks: ask.quantile(values, tracks, cdf="summary"),
+    "exceedance": lambda ask, values, tracks: ask.exceedance(values, tracks),
+    "rescale": lambda ask, values, tracks: ask.rescale(values, tracks, log=True),
+    "standard_error": lambda ask, values, tracks: ask.standard_error(values, tracks),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("tracks", [SIGNED, [SIGNED, UNSIGNED], [EMPTY, UNSIGNED]])
+def test_lazy_answers_are_the_plain_ones(path: Path, question: str, tracks: Any):
+    """Of dask-backed values, of dask-backed backgrounds, of backgrounds in memory; and none before it is asked."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("computed")
+
+    ask, values = QUESTIONS[question], np.linspace(0, 4, 12).reshape(6, 2) % 1
+    values[0] = np.nan
+    lazy = dask.array.from_array(values, chunks=(4, 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "no (effect|summary|any) background")
+        plain = ask(chorus_store.open(path).chorus, values, tracks)
+        np.testing.assert_array_equal(ask(chorus_store.open(path).load().chorus, values, tracks), plain)
+        np.testing.assert_array_equal(ask(xr.open_zarr(path).chorus, values, tracks), plain)
+        for opened in (chorus_store.open(path), xr.open_zarr(path), chorus_store.open(path).load()):
+            with dask.config.set(scheduler=refuse):
+                answer = ask(opened.chorus, lazy, tracks)
+            assert isinstance(answer, dask.array.Array)
+            np.testing.assert_array_equal(answer.compute(), plain)
+    assert np.isnan(plain[0]).all()
+    # Within the background there is no exceedance.
+    assert question == "exceedance" or np.isfinite(plain[1:, 1]).all()
+
+
+def test_a_background_in_memory_is_used_where_it_is(store: xr.Dataset):
+    loaded = store.load()
+    seen = []
+
+    def kernel(values: Any, rows: Any, index: Any, labels: Any, signed: Any) -> Any:
+        seen.append((rows, index.tolist(), labels.tolist()))
+        return values
+
+    query = Query(loaded, [0.5, 0.5], [SIGNED, UNSIGNED])
+    query.answer("effect", kernel, query.signed("effect", None))
+    assert np.shares_memory(seen[0][0], loaded["effect_cdf"].values)
+    assert seen[0][1:] == ([4, 1], [SIGNED, UNSIGNED])
+
+
+@given(st.floats(-1, 1), st.sampled_from(["effect", "summary"]), st.sampled_from(WITH_BACKGROUND))
+@settings(max_examples=50, deadline=None)
+def test_quantile_is_the_inverse_of_percentile(path: Path, p: float, cdf: str, track: str):
+    store = chorus_store.open(path)
+    lowest = -1 if cdf == "effect" and track.startswith("RNA") else 0
+    value = store.chorus.quantile(p, track, cdf)
+    if p < lowest:
+        assert np.isnan(value)
+        return
+    assert value in store[f"{cdf}_cdf"].sel(track=track).values
+    reached = store.chorus.percentile(value, track, cdf)
+    just_below = store.chorus.percentile(value, track, cdf, method="strict")
+    assert reached >= p - 1e-12
+    assert just_below <= max(p, lowest)
+
+
+def test_support_and_exceedance(store: xr.Dataset):
+    row = store["effect_cdf"].sel(track=SIGNED).values.astype(float)
+    low, high = store.chorus.support(SIGNED)
+    assert (low, high) == (row[0], row[-1])
+    assert store.chorus.exceedance([2 * high, 3 * low, 0.5 * high], SIGNED).ravel().tolist()[:2] == [2, 3]
+    assert np.isnan(store.chorus.exceedance(0.5 * high, SIGNED))
+    top = store.chorus.support(UNSIGNED)[1]
+    assert store.chorus.exceedance(-1.5 * top, UNSIGNED) == pytest.approx(1.5, rel=1e-15)
+    with pytest.warns(UserWarning, match="no effect background"):
+        both = store.chorus.support([UNSIGNED, EMPTY])
+    assert both["high"].sel(track=UNSIGNED) == top
+    assert np.isnan(both["low"].sel(track=EMPTY))
+
+
+def test_rescale_falls_back(store: xr.Dataset):
+    """Perbin, else summary, else effect: the first that has samples for the track."""
+    values = np.array([[0.5, 4.0, 9.0]]).T
+    counts = {"perbin": [1, 0, 0], "summary": [1, 1, 0], "effect": [1, 1, 1]}
+    tracks = ["CHIP:00001", "CHIP:00002", "CAGE:00003"]
+    some = store.sel(track=tracks).load()
+    some = some.assign({f"{cdf}_count": ("track", of_tracks) for cdf, of_tracks in counts.items()})
+    answer = some.chorus.rescale(np.repeat(values, 3, axis=1))
+    for i, (track, cdf) in enumerate(zip(tracks, counts, strict=True)):
+        row = some[f"{cdf}_cdf"].sel(track=track).values.astype(float)
+        floor, peak = row[int(0.95 * row.size)], row[int(0.99 * row.size)]
+        np.testing.assert_array_equal(answer[:, i], np.clip((values[:, 0] - floor) / (peak - floor), 0, 3))
+    signed = some.chorus.rescale(-9.0, tracks[0], signed=True, max_value=2)
+    assert -2 <= signed < 0
+    with pytest.raises(InputError, match="floor and peak are quantiles"):
+        some.chorus.rescale(1.0, tracks[0], floor=95)
+    with pytest.warns(UserWarning, match=f"no any background, so NaN, for track {EMPTY}"):
+        assert np.isnan(store.chorus.rescale(1.0, EMPTY))
+
+
+def test_standard_error_is_binomial(store: xr.Dataset):
+    assert store.chorus.standard_error(0.9, UNSIGNED) == pytest.approx(np.sqrt(0.9 * 0.1 / 10_000), rel=1e-12)
+    assert store.chorus.standard_error(0.8, SIGNED) == pytest.approx(2 * np.sqrt(0.9 * 0.1 / 10_000), rel=1e-12)
+    assert 0 < store.chorus.standard_error(1.0, UNSIGNED, cdf="perbin") < 1e-6
+    with pytest.raises(InputError, match="no perbin_count"):
+        store.drop_vars(["perbin_count", "perbin_retained"]).chorus.standard_error(0.5, UNSIGNED, "perbin")
+
+
+def test_randomized_draws_by_the_identifier_as_asked(store: xr.Dataset):
+    row = store["effect_cdf"].sel(track=UNSIGNED).values.astype(float)
+    tied = next(float(value) for value in row if (row == value).sum() > 3)
+    left, right = np.searchsorted(row, tied, "left"), np.searchsorted(row, tied, "right")
+    for label in (UNSIGNED, "CHIP_00001", "CHIP:00001:+"):
+        rank = randomized_rank(label, tied, int(left), int(right))
+        for value in (tied, -tied):
+            assert store.chorus.percentile(value, label, method="randomized") == rank / row.size
+
+
+def test_tracks_by_label(store: xr.Dataset):
+    names = lambda **wanted: store.chorus.tracks(**wanted)["track"].values.tolist()  # noqa: E731
+    assert names(layer="histone_marks") == ["CHIP:00002", "CHIP:00007"]
+    assert names(assay=["dnase", "rna"], cell_type="k562") == ["DNASE:00000", "RNA:00009"]
+    assert names(pattern="ctcf.*(hepg2|k562)") == ["CHIP:00001", "CHIP:00006"]
+    assert names(pattern="ctcf", cell_type="GM12878") == []
+    assert names() == store["track"].values.tolist()
+    assert store.chorus.tracks(layer="histone_marks").chorus.percentile(1.0).shape == (2,)
+    with pytest.raises(InputError, match=r"no track has cell_type 'K526'; it is one of GM12878, HepG2, K562"):
+        names(cell_type="K526")
+    with pytest.raises(InputError, match="not a regular expression"):
+        names(pattern="(")
+    with pytest.raises(InputError, match="has no layer"):
+        store.drop_vars("layer").chorus.tracks(layer="tf_binding")
+
+
+def test_repr_reads_nothing(tmp_path: Path):
+    path = make_store(tmp_path / "enformer.zarr", 10)
+    store = chorus_store.open(path)
+    for array in path.glob("*_cdf/c"):
+        shutil.rmtree(array)
+    assert repr(store.chorus) == "<chorus: Enformer, 10 tracks, CDFs effect, summary, perbin of 200 points>"
 
 
 @pytest.mark.shared
