@@ -1,21 +1,21 @@
-"""``python -m chorus_store``: look at a store, export it."""
+"""``python -m chorus_store``: ask a store, look at it, check, export and import it."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import math
+import sys
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from chorus_store import console
+from chorus_store import console, options
+from chorus_store.errors import InputError
 
-_EXAMPLES = """\
-examples:
-  python -m chorus_store info enformer.zarr
-  python -m chorus_store info enformer.zarr --json | jq .sampling
-  python -m chorus_store export enformer.zarr
-  python -m chorus_store export enformer.zarr --out /data/enformer_pertrack.npz
-"""
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,43 +23,151 @@ def main(argv: Sequence[str] | None = None) -> int:
     return console.run(_main, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m chorus_store",
-        description="Look at the background of an oracle, or export it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    info = commands.add_parser("info", help="print what a store holds, finished or not")
-    info.add_argument("store", metavar="PATH", type=Path, help="a store, {oracle}.zarr")
-    info.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-    info.set_defaults(run=_info)
-    export = commands.add_parser("export", help="write {oracle}_pertrack.npz, which the normalizer reads")
-    export.add_argument("store", metavar="STORE", type=Path, help="a published store, {oracle}.zarr")
-    export.add_argument(
-        "--out",
-        metavar="FILE",
-        type=Path,
-        help="default: {oracle}_pertrack.npz beside the store, or {oracle}_demo_pertrack.npz",
-    )
-    export.set_defaults(run=_export)
-    return parser
-
-
 def _main(argv: Sequence[str]) -> None:
-    arguments = _parser().parse_args(argv)
-    arguments.run(arguments)
+    parser, commands = options.parsers()
+    if not argv or argv[0] not in commands:
+        parser.parse_args(argv)  # help, or an error
+        return
+    # Options may stand between STORE and TABLE, which parsers of subcommands do not allow by themselves.
+    arguments = commands[argv[0]].parse_intermixed_args(argv[1:])
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        _COMMANDS[argv[0]](arguments)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line, without the place in the code."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(document: Any) -> Any:
+    """A document in which numbers that JSON does not have are null."""
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def _info(arguments: argparse.Namespace) -> None:
     from chorus_store import info
 
     document = info.describe(arguments.store)
-    print(json.dumps(document, indent=2) if arguments.json else info.render(document))
+    if arguments.json:
+        _print_json(document)
+    else:
+        print(info.render(document))
+
+
+def _tracks(arguments: argparse.Namespace) -> None:
+    import chorus_store
+
+    with chorus_store.open(arguments.store) as store:
+        wanted = {name: getattr(arguments, name) for name in ("layer", "assay", "cell_type", "pattern")}
+        labels = _labels(store.chorus.tracks(**wanted))
+        n_tracks = store.sizes["track"]
+    rows = [dict(zip(labels, values, strict=True)) for values in zip(*labels.values(), strict=True)]
+    if arguments.json:
+        _print_json(rows)
+    elif arguments.tsv:
+        writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+        writer.writerows([list(labels), *(row.values() for row in rows)])
+    else:
+        shown = [name for name in ("track", "layer", "assay", "cell_type", "description") if name in labels]
+        print(console.table(shown, [[row[name] for name in shown] for row in rows]))
+        print(f"{len(rows):,} of {n_tracks:,} tracks", file=sys.stderr)
+
+
+def _labels(store: xr.Dataset) -> dict[str, list[Any]]:
+    """Everything that a store says of its tracks, apart from their CDFs; identifiers first."""
+    names = [str(name) for name, variable in store.variables.items() if variable.dims == ("track",)]
+    return {name: store[name].values.tolist() for name in sorted(names, key=lambda name: name != "track")}
+
+
+def _percentile(arguments: argparse.Namespace) -> None:
+    import chorus_store
+
+    asked = bool(arguments.track and arguments.value)
+    if arguments.table is None and (not asked or arguments.out):
+        raise InputError(
+            "give --track and --value, each as often as you like; or a TABLE, and --out FILE for its result"
+        )
+    if arguments.table is not None and (arguments.track or arguments.value or arguments.json):
+        raise InputError(
+            "a TABLE brings its tracks and values, and is answered as a table: leave out --track, --value, --json"
+        )
+    question = {name: getattr(arguments, name) for name in ("cdf", "method", "signed")}
+    with chorus_store.open(arguments.store) as store:
+        if asked:
+            _print_answers(store, arguments, question)
+        else:
+            _answer_table(store, arguments, question)
+
+
+def _print_answers(store: xr.Dataset, arguments: argparse.Namespace, question: dict[str, Any]) -> None:
+    import xarray as xr
+
+    values = xr.DataArray(arguments.value, dims="value")
+    percentiles = store.chorus.percentile(values, arguments.track, **question)
+    errors = store.chorus.standard_error(percentiles, cdf=arguments.cdf, signed=arguments.signed)
+    rows = [
+        (track, value, float(percentiles[j, i]), float(errors[j, i]))
+        for i, track in enumerate(arguments.track)
+        for j, value in enumerate(arguments.value)
+    ]
+    header = ("track", "value", "percentile", "standard_error")
+    if not arguments.json:
+        print(console.table(header, [(*asked, round(p, 6), float(f"{error:.2g}")) for *asked, p, error in rows]))
+        return
+    answers = [dict(zip(header, row, strict=True)) for row in rows]
+    _print_json({"store": arguments.store, "cdf": arguments.cdf, "method": arguments.method, "answers": answers})
+
+
+def _answer_table(store: xr.Dataset, arguments: argparse.Namespace, question: dict[str, Any]) -> None:
+    from chorus_store.percentile_table import rank_table
+
+    columns = {name: getattr(arguments, name) for name in ("track_column", "value_column")}
+    rank_table(store, arguments.table, arguments.out, **question, **columns)
+    if arguments.out:
+        print(arguments.out)
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from chorus_store import validation
+
+    print(f"{arguments.store}: {validation.validate(arguments.store):,} rows, all in order")
 
 
 def _export(arguments: argparse.Namespace) -> None:
     from chorus_store import npz
 
     print(npz.export_npz(arguments.store, arguments.out or npz.default_path(arguments.store)))
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from chorus_store import npz_import
+
+    out = arguments.out or npz_import.default_path(arguments.npz, arguments.oracle)
+    choices = {"oracle": arguments.oracle, "codec": arguments.codec, "overwrite": arguments.force}
+    print(npz_import.import_npz(arguments.npz, out, **choices))
+
+
+_COMMANDS = {
+    "info": _info,
+    "tracks": _tracks,
+    "percentile": _percentile,
+    "validate": _validate,
+    "export": _export,
+    "import": _import,
+}

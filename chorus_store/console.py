@@ -1,4 +1,4 @@
-"""What every command line of the project shares: errors as one sentence, and exit codes."""
+"""What every command line of the project shares: errors as one sentence, exit codes, tables."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         traceback.print_exc()
         return EXIT_UNEXPECTED
     return code or EXIT_OK
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Lines of a table for people: columns aligned by spaces, numbers to the right.
+
+    Examples
+    --------
+    >>> print(table(["track", "value"], [["DNASE:K562", 0.5], ["CAGE", 12.25]]))
+    track       value
+    DNASE:K562    0.5
+    CAGE        12.25
+    """
+    texts = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    pads = [str.rjust if number else str.ljust for number in numeric]
+    return "\n".join(
+        "  ".join(pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)).rstrip()
+        for line in texts
+    )
