@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 
 from chorus_store.errors import SchemaError, StoreMismatchError
 from chorus_store.layers import LAYERS
@@ -20,7 +21,7 @@ from chorus_store.npz_config import BUILD_CONFIG_VERSION, build_config
 from chorus_store.npz_contract import variable_of
 from chorus_store.npz_file import SUFFIX, NpzFile, open_npz_file
 from chorus_store.opening import reading, require_rows
-from chorus_store.places import Place, open_group
+from chorus_store.places import Place, consolidated_arrays, open_group
 
 #: The genome of all coordinates.
 GENOME = "hg38"
@@ -136,14 +137,15 @@ class StoreBackground(Background):
         Where that is.
     """
 
-    def __init__(self, group: Any, place: Place) -> None:  # to zarr's types, what a group holds may be a group
+    def __init__(self, group: zarr.Group, place: Place) -> None:
         self._group = group
+        self._metadata = consolidated_arrays(group)
         self._chunks: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
-        arrays = self._group.metadata.consolidated_metadata.metadata
-        super().__init__(place, arrays.keys(), build_config(group.attrs, arrays["track"].shape[0]))
+        n_tracks = self._metadata["track"].shape[0]
+        super().__init__(place, self._metadata.keys(), build_config(group.attrs, n_tracks))
 
     def _read_row(self, name: str, row: int) -> Row:
-        array = self._group[name]
+        array = self._array(name)
         start: int = row - row % array.chunks[0]
         if (name, start) not in self._chunks:
             rows = self._read(array, slice(start, start + array.chunks[0]))
@@ -152,9 +154,13 @@ class StoreBackground(Background):
         return self._chunks[name, start][row - start, :]
 
     def _read_column(self, name: str) -> Column:
-        return self._read(self._group[name])
+        return self._read(self._array(name))
 
-    def _read(self, array: Any, rows: slice = slice(None)) -> npt.NDArray[Any]:
+    def _array(self, name: str) -> zarr.Array[Any]:
+        # Of metadata that are here already: a group would ask Zarr's event loop, which takes as long as a read.
+        return zarr.Array(zarr.AsyncArray(self._metadata[name], self._group.store_path / name))
+
+    def _read(self, array: zarr.Array[Any], rows: slice = slice(None)) -> npt.NDArray[Any]:
         with reading(f"{self.place}/{array.basename}"), without_zarr_warnings():
             return np.asarray(array[rows])
 

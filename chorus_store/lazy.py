@@ -15,6 +15,7 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import StorePath
 
 from chorus_store.opening import reading
+from chorus_store.places import consolidated_arrays
 
 
 def as_dataset(group: zarr.Group) -> xr.Dataset:
@@ -35,12 +36,10 @@ def as_dataset(group: zarr.Group) -> xr.Dataset:
     CorruptStoreError
         Damaged coordinates.
     """
-    consolidated = group.metadata.consolidated_metadata
-    arrays = consolidated.metadata.items() if consolidated else ()
     variables = {
         name: _variable(LazyArray(group.store_path / name, metadata), metadata.dimension_names or ())
-        for name, metadata in arrays
-        if isinstance(metadata, ArrayV3Metadata) and len(metadata.dimension_names or ()) == len(metadata.shape)
+        for name, metadata in consolidated_arrays(group).items()
+        if len(metadata.dimension_names or ()) == len(metadata.shape)
     }
     return xr.Dataset(variables, attrs=group.attrs.asdict())
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import zarr
-from zarr.core.group import ConsolidatedMetadata
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
@@ -84,7 +83,7 @@ def open_group(place: Place, storage_options: Mapping[str, Any] | None = None) -
         )
     if group.metadata.consolidated_metadata is None:
         raise CorruptStoreError(f"{name} has no consolidated metadata; copy or publish the store again")
-    _require_arrays(name, group.metadata.consolidated_metadata, imported=is_imported(group.attrs))
+    _require_arrays(name, consolidated_arrays(group), imported=is_imported(group.attrs))
     return group
 
 
@@ -166,9 +165,15 @@ def _instead(place: Place) -> str:
     return "the server has nothing there; check the URL" if is_url(place) else what_is_there(Path(place))
 
 
-def _require_arrays(name: str, consolidated: ConsolidatedMetadata, *, imported: bool) -> None:
+def consolidated_arrays(group: zarr.Group) -> dict[str, ArrayV3Metadata]:
+    """Metadata of every array of a group, by name, without reading anything."""
+    consolidated = group.metadata.consolidated_metadata
+    members = consolidated.metadata.items() if consolidated else ()
+    return {name: member for name, member in members if isinstance(member, ArrayV3Metadata)}
+
+
+def _require_arrays(name: str, arrays: Mapping[str, ArrayV3Metadata], *, imported: bool) -> None:
     """Refuse a background whose arrays are not those of the layout."""
-    arrays = {key: array for key, array in consolidated.metadata.items() if isinstance(array, ArrayV3Metadata)}
     if missing := missing_variables(arrays, imported=imported):
         raise SchemaError(f"{name} lacks {', '.join(missing)}; copy or publish the store again")
     sizes: dict[str, int] = {}
