@@ -9,21 +9,26 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from chorus_store.annotations import CCres, Genes
 from chorus_store.errors import PlanError
+from chorus_store.exon_bins import ExonBins, OutputAxis, overlapping_bins
 from chorus_store.genome import Genome
+from chorus_store.layout import Kind
 from chorus_store.plan_options import PlanOptions
 from chorus_store.plan_tables import Baselines, BoolArray, Plan, Variants, window_starts
 from chorus_store.positions import (
     AUTOSOMES,
     CCRE_CHROMS,
+    IntArray,
     Positions,
     combine,
     draw_bins,
     draw_ccres,
+    draw_exon_slots,
     draw_gene_bodies,
     draw_random_positions,
     draw_tss,
@@ -32,9 +37,25 @@ from chorus_store.positions import (
     variant_spans,
 )
 
-__all__ = ["Baselines", "Plan", "PlanOptions", "Variants", "build_plan", "window_starts"]
+__all__ = ["Baselines", "ExonMask", "Plan", "PlanOptions", "Variants", "build_plan", "window_starts"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ExonMask:
+    """What tracks of gene expression are measured over.
+
+    Attributes
+    ----------
+    exons : mapping of str to ndarray of int64, shape (m, 2)
+        Per chromosome, as of `annotations.merged_exons`.
+    axis : OutputAxis
+        The output of these tracks.
+    """
+
+    exons: Mapping[str, IntArray]
+    axis: OutputAxis
 
 
 def build_plan(
@@ -46,6 +67,7 @@ def build_plan(
     input_length_bp: int,
     max_unknown_fraction: float,
     bins_by_resolution: Mapping[int, int],
+    exon_mask: ExonMask | None = None,
 ) -> Plan:
     """Draw a plan.
 
@@ -66,6 +88,8 @@ def build_plan(
         Windows with more unknown bases are not valid.
     bins_by_resolution : mapping of int to int
         Output bins per resolution in bp; every resolution draws from a stream of its own.
+    exon_mask : ExonMask or None
+        None for oracles without tracks of gene expression; the rest of the plan is the same with and without.
 
     Raises
     ------
@@ -81,7 +105,30 @@ def build_plan(
 
     variants = _draw_variants(genome, lengths, options, valid)
     baselines = _draw_baselines(genome, lengths, genes, ccres, options, valid, bins_by_resolution)
-    return Plan(options, input_length_bp, max_unknown_fraction, dict(bins_by_resolution), variants, baselines)
+    plan = Plan(options, input_length_bp, max_unknown_fraction, dict(bins_by_resolution), variants, baselines)
+    return plan if exon_mask is None else _with_exons(plan, exon_mask)
+
+
+def _with_exons(plan: Plan, mask: ExonMask) -> Plan:
+    kinds: tuple[Kind, Kind] = ("variants", "baselines")
+    of_variants, of_baselines = (_exon_bins(plan, kind, mask) for kind in kinds)
+    if not len(of_variants.first) + len(of_baselines.first):
+        log.warning(
+            "no output overlaps an exon, so tracks of gene expression get no samples; check that genome and genes "
+            "are of the same assembly and name chromosomes alike"
+        )
+    slots = draw_exon_slots(of_baselines, plan.options.bin_slots, plan.options.bin_seed)
+    return replace(
+        plan,
+        variants=replace(plan.variants, exons=of_variants),
+        baselines=replace(plan.baselines, exons=of_baselines, exon_slots=slots),
+        exon_axis=mask.axis,
+    )
+
+
+def _exon_bins(plan: Plan, kind: Kind, mask: ExonMask) -> ExonBins:
+    table = plan.part(kind)
+    return overlapping_bins(mask.exons, mask.axis, np.where(table.valid, table.chrom, ""), plan.windows(kind))
 
 
 def _check_request(

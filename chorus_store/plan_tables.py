@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from chorus_store.errors import CorruptStoreError
+from chorus_store.exon_bins import ExonBins, OutputAxis
 from chorus_store.layout import Kind
 from chorus_store.plan_options import PlanOptions
 from chorus_store.positions import BinArray, IntArray, StringArray
 
 BoolArray = npt.NDArray[np.bool_]
+#: Arrays with the names of their dimensions.
+Columns = dict[str, tuple[tuple[str, ...], npt.NDArray[Any]]]
+
+_VARIANT_COLUMNS = ("chrom", "pos", "ref", "alt", "stratum", "valid")
+_BASELINE_COLUMNS = ("chrom", "pos", "stratum", "valid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +37,9 @@ class Variants:
         1-based.
     valid : ndarray of bool, shape (n,)
         Whether the input window lies in the contig and is known well enough; others are never scored.
+    exons : ExonBins or None
+        Bins of the exons at every position, none at positions that are not valid; None for oracles without tracks
+        of gene expression.
     """
 
     chrom: StringArray
@@ -39,9 +48,15 @@ class Variants:
     alt: StringArray
     stratum: StringArray
     valid: BoolArray
+    exons: ExonBins | None = None
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    def columns(self) -> Columns:
+        """Everything as named arrays."""
+        columns: Columns = {name: (("sample",), getattr(self, name)) for name in _VARIANT_COLUMNS}
+        return {**columns, **_exon_columns("sample", self.exons)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +73,10 @@ class Baselines:
         As in `Variants`.
     bins : mapping of int to ndarray of int32, shape (n, slot)
         Output bins per resolution in bp; −1 at positions that are not valid.
+    exons : ExonBins or None
+        As in `Variants`.
+    exon_slots : ndarray of int32, shape (n, slot), or None
+        The exon bins whose values are kept; −1 where there are fewer than slots.
     """
 
     chrom: StringArray
@@ -65,9 +84,20 @@ class Baselines:
     stratum: StringArray
     valid: BoolArray
     bins: Mapping[int, BinArray]
+    exons: ExonBins | None = None
+    exon_slots: BinArray | None = None
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    def columns(self) -> Columns:
+        """Everything as named arrays."""
+        columns: Columns = {name: (("position",), getattr(self, name)) for name in _BASELINE_COLUMNS}
+        for resolution, bins in sorted(self.bins.items()):
+            columns[_bins_name(resolution)] = (("position", "bin_slot"), bins)
+        if self.exon_slots is not None:
+            columns["exon_slots"] = (("position", "bin_slot"), self.exon_slots)
+        return {**columns, **_exon_columns("position", self.exons)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +115,8 @@ class Plan:
         Output bins per resolution in bp; empty for scalar oracles.
     variants : Variants
     baselines : Baselines
+    exon_axis : OutputAxis or None
+        The output on which the bins of exons are counted; None for oracles without tracks of gene expression.
     """
 
     options: PlanOptions
@@ -93,6 +125,7 @@ class Plan:
     bins_by_resolution: Mapping[int, int]
     variants: Variants
     baselines: Baselines
+    exon_axis: OutputAxis | None = None
 
     def __repr__(self) -> str:
         parts = []
@@ -105,14 +138,12 @@ class Plan:
     @property
     def effect_sha256(self) -> str:
         """Content hash of the variants, hexadecimal; the same on every platform."""
-        return _digest(vars(self.variants))
+        return _digest(self.variants.columns())
 
     @property
     def activity_sha256(self) -> str:
         """Content hash of the baselines and their bins."""
-        columns = dict(vars(self.baselines))
-        bins = columns.pop("bins")
-        return _digest({**columns, **{_bins_name(resolution): bins[resolution] for resolution in sorted(bins)}})
+        return _digest(self.baselines.columns())
 
     @property
     def sha256(self) -> str:
@@ -137,15 +168,9 @@ class Plan:
     def to_datasets(self) -> dict[Kind, xr.Dataset]:
         """The plan as one dataset along ``sample`` and one along ``position``; see `from_datasets`."""
         attributes = {**self._header(), "plan_sha256": self.sha256}
-        variants = {name: ("sample", column) for name, column in vars(self.variants).items()}
-        columns = dict(vars(self.baselines))
-        bins = columns.pop("bins")
-        baselines: dict[str, Any] = {name: ("position", column) for name, column in columns.items()}
-        for resolution, rows in bins.items():
-            baselines[_bins_name(resolution)] = (("position", "bin_slot"), rows)
         return {
-            "variants": xr.Dataset(variants, attrs=attributes),
-            "baselines": xr.Dataset(baselines, attrs=attributes),
+            "variants": xr.Dataset(self.variants.columns(), attrs=attributes),
+            "baselines": xr.Dataset(self.baselines.columns(), attrs=attributes),
         }
 
     @classmethod
@@ -171,21 +196,27 @@ class Plan:
         samples, positions = datasets["variants"], datasets["baselines"]
         header = samples.attrs
         bins_by_resolution = {int(resolution): n for resolution, n in header["bins_by_resolution"].items()}
-        variants = Variants(*(_column(samples, column.name) for column in fields(Variants)))
-        columns = {name: _column(positions, name) for name in ("chrom", "pos", "stratum", "valid")}
-        bins = {res: positions[_bins_name(res)].to_numpy().astype(np.int32) for res in bins_by_resolution}
+        axis = OutputAxis(**header["exon_axis"]) if "exon_axis" in header else None
+        of_variants = {name: _column(samples, name) for name in _VARIANT_COLUMNS}
+        of_baselines = {name: _column(positions, name) for name in _BASELINE_COLUMNS}
+        bins = {res: _column(positions, _bins_name(res)).astype(np.int32) for res in bins_by_resolution}
+        slots = _column(positions, "exon_slots").astype(np.int32) if axis else None
+        exons = [_read_exons(dataset) if axis else None for dataset in (samples, positions)]
         return cls(
             PlanOptions.from_dict(header["options"]),
             int(header["input_length_bp"]),
             float(header["max_unknown_fraction"]),
             bins_by_resolution,
-            variants,
-            Baselines(**columns, bins=bins),
+            Variants(**of_variants, exons=exons[0]),
+            Baselines(**of_baselines, bins=bins, exons=exons[1], exon_slots=slots),
+            axis,
         )
 
     def _header(self) -> dict[str, Any]:
         """What is not an array, as JSON values."""
+        axis = {"exon_axis": asdict(self.exon_axis)} if self.exon_axis else {}
         return {
+            **axis,
             "options": self.options.to_dict(),
             "input_length_bp": self.input_length_bp,
             "max_unknown_fraction": self.max_unknown_fraction,
@@ -223,10 +254,22 @@ def _column(dataset: xr.Dataset, name: str) -> Any:
     return values if values.dtype.kind in "biu" else np.array(values.tolist(), np.str_)
 
 
-def _digest(columns: Mapping[str, npt.NDArray[Any]]) -> str:
+def _exon_columns(dim: str, exons: ExonBins | None) -> Columns:
+    if exons is None:
+        return {}
+    dims = {"offset": (f"{dim}_edge",), "first": ("exon_run",), "stop": ("exon_run",)}
+    return {f"exon_{column.name}": (dims[column.name], getattr(exons, column.name)) for column in fields(ExonBins)}
+
+
+def _read_exons(dataset: xr.Dataset) -> ExonBins:
+    offset, first, stop = (_column(dataset, f"exon_{column.name}") for column in fields(ExonBins))
+    return ExonBins(offset, first.astype(np.int32), stop.astype(np.int32))
+
+
+def _digest(columns: Columns) -> str:
     """SHA-256 over names and values: little-endian int64, or text separated by U+001F."""
     sha = hashlib.sha256()
-    for name, column in columns.items():
+    for name, (_, column) in columns.items():
         text = column.dtype.kind == "U"
         content = "\x1f".join(column.tolist()).encode() if text else column.astype("<i8").tobytes()
         sha.update(f"{name}{column.shape}{len(content)}:".encode() + content)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from chorus_store.annotations import CCRE_CLASSES, CCres, Genes
+from chorus_store.exon_bins import ExonBins
 from chorus_store.sequence import BASES, UNKNOWN
 
 IntArray = npt.NDArray[np.int64]
@@ -27,6 +29,8 @@ CCRE_CHROMS = (*AUTOSOMES, "chrX")
 _LAST_BASE = 200_000_000
 #: Gene bodies are midpoints of genes longer than this.
 _SHORTEST_BODY = 10_000
+#: Seconds after which drawing shows its progress, on terminals.
+_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +241,35 @@ def draw_bins(n_positions: int, n_bins: int, slots: int, seed: int) -> BinArray:
     """
     rng = np.random.RandomState(seed)
     bins = np.empty((n_positions, slots), np.int32)
-    for row in bins:
+    # All bins are shuffled for a few of them, as in the reference: with a million of them it takes minutes.
+    for row in tqdm(bins, desc=f"draws from {n_bins:,} bins", unit=" positions", delay=_PATIENCE_S, disable=None):
         row[:] = rng.choice(n_bins, slots, replace=False)
     return bins
+
+
+def draw_exon_slots(exons: ExonBins, slots: int, seed: int) -> BinArray:
+    """Exon bins whose values are kept: all of a position, or as many as there are slots.
+
+    Parameters
+    ----------
+    exons : ExonBins
+        A position that has no more bins than slots draws nothing.
+    slots : int
+        Bins per position.
+    seed : int
+        Of NumPy's legacy generator; a stream of its own, so that `draw_bins` gives the same with and without exons.
+
+    Returns
+    -------
+    ndarray of int32, shape (len(exons), slots)
+        −1 where a position has fewer.
+    """
+    rng = np.random.RandomState(seed)
+    chosen = np.full((len(exons), slots), -1, np.int32)
+    for row, n_bins in enumerate(exons.counts().tolist()):
+        bins = exons.at(row)
+        chosen[row, : min(n_bins, slots)] = bins if n_bins <= slots else rng.choice(bins, slots, replace=False)
+    return chosen
 
 
 def _positions(chrom: Sequence[str], pos: Sequence[int]) -> Positions:

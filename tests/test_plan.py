@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 from chorus_store import layout
 from chorus_store.annotations import CCRE_CLASSES, CCres, Genes, read_ccres, read_genes
 from chorus_store.errors import CorruptStoreError, PlanError
+from chorus_store.exon_bins import ExonBins, OutputAxis
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.plan import Baselines, Plan, PlanOptions, Variants, build_plan, window_starts
@@ -200,7 +201,7 @@ def texts(n: int) -> st.SearchStrategy[npt.NDArray[np.str_]]:
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw: st.DrawFn, exons: bool) -> Plan:
     """Any arrays that a plan could hold, empty ones too."""
     n, m = draw(st.integers(0, 6)), draw(st.integers(0, 6))
     options = PlanOptions(bin_slots=3, n_tss=draw(st.integers(0, 9)))
@@ -211,13 +212,27 @@ def plans(draw: st.DrawFn) -> Plan:
     resolutions = draw(st.dictionaries(st.integers(1, 128), st.integers(3, 2**31 - 1), max_size=2))
     bins = {res: draw(hnp.arrays(np.int32, (m, 3))) for res in resolutions}
     baselines = Baselines(draw(texts(m)), pos[1], draw(texts(m)), valid[1], bins)
-    return Plan(options, draw(st.integers(2, 2**20)), draw(st.floats(0, 1)), resolutions, variants, baselines)
+    plan = Plan(options, draw(st.integers(2, 2**20)), draw(st.floats(0, 1)), resolutions, variants, baselines)
+    if not exons:
+        return plan
+    return replace(
+        plan,
+        variants=replace(variants, exons=draw(exon_bins(n))),
+        baselines=replace(baselines, exons=draw(exon_bins(m)), exon_slots=draw(hnp.arrays(np.int32, (m, 3)))),
+        exon_axis=OutputAxis(32, draw(st.integers(1, 10_000)), draw(st.integers(0, 10_000))),
+    )
+
+
+@st.composite
+def exon_bins(draw: st.DrawFn, n: int) -> ExonBins:
+    offset = np.cumsum([0, *draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))])
+    first, stop = (draw(hnp.arrays(np.int32, int(offset[-1]))) for _ in range(2))
+    return ExonBins(offset, first, stop)
 
 
 def columns(plan: Plan) -> dict[str, npt.NDArray[Any]]:
-    flat = {f"variants.{name}": column for name, column in vars(plan.variants).items()}
-    flat |= {f"baselines.{name}": column for name, column in vars(plan.baselines).items() if name != "bins"}
-    return flat | {f"bins.{resolution}": bins for resolution, bins in plan.baselines.bins.items()}
+    kinds: tuple[Kind, Kind] = ("variants", "baselines")
+    return {f"{kind}.{name}": column for kind in kinds for name, (_, column) in plan.part(kind).columns().items()}
 
 
 def assert_same(plan: Plan, other: Plan) -> None:
@@ -226,19 +241,19 @@ def assert_same(plan: Plan, other: Plan) -> None:
         other.input_length_bp,
         other.max_unknown_fraction,
     )
-    assert plan.bins_by_resolution == other.bins_by_resolution
+    assert (plan.bins_by_resolution, plan.exon_axis) == (other.bins_by_resolution, other.exon_axis)
     assert columns(plan).keys() == columns(other).keys()
     for name, column in columns(plan).items():
         np.testing.assert_array_equal(column, columns(other)[name])
         assert column.dtype.kind == columns(other)[name].dtype.kind
 
 
-@given(plans())
+@given(st.booleans().flatmap(plans))
 def test_round_trip_through_datasets(plan: Plan) -> None:
     assert_same(plan, Plan.from_datasets(plan.to_datasets()))
 
 
-@given(plans(), st.data())
+@given(plans(exons=True), st.data())
 def test_any_change_changes_the_hash(plan: Plan, data: st.DataObject) -> None:
     before = (plan.sha256, plan.effect_sha256, plan.activity_sha256)
     filled = [(name, column) for name, column in columns(plan).items() if column.size]
@@ -250,14 +265,15 @@ def test_any_change_changes_the_hash(plan: Plan, data: st.DataObject) -> None:
     old = changed.flat[spot]
     changed.flat[spot] = f"{old}x" if isinstance(old, str) else (not old if changed.dtype == bool else old ^ 1)
     table, _, key = name.partition(".")
-    if table == "bins":
-        bins = {**plan.baselines.bins, int(key): changed}
-        other = replace(plan, baselines=replace(plan.baselines, bins=bins))
-    elif table == "variants":
-        other = replace(plan, variants=replace(plan.variants, **{key: changed}))
-    else:
-        other = replace(plan, baselines=replace(plan.baselines, **{key: changed}))
     of_variants = table == "variants"
+    old_table = plan.variants if of_variants else plan.baselines
+    assert old_table.exons is not None
+    change: dict[str, Any] = {key: changed}
+    if key.startswith("bins_"):
+        change = {"bins": {**plan.baselines.bins, int(key[5:-2]): changed}}
+    elif key in ("exon_offset", "exon_first", "exon_stop"):
+        change = {"exons": replace(old_table.exons, **{key[5:]: changed})}
+    other = replace(plan, **{table: replace(old_table, **change)})
     assert other.sha256 != before[0]
     assert (other.effect_sha256 != before[1]) == of_variants
     assert (other.activity_sha256 != before[2]) == (not of_variants)
