@@ -103,7 +103,7 @@ def compact(
     results = {}
     for cdf, width in groups.items():
         with layout.without_zarr_warnings(), tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
-            layout.create_root_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
+            layout.create_cdf_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
             survivors = _replay(store, cdf, layers, sampler, Path(scratch))
             shards = [
                 _shard_task(store.path, target, cdf, first, stop, width, layers, survivors)
@@ -128,7 +128,7 @@ def _shard_task(
     return delayed(_write_shard)(target, cdf, first, groups, dask_key_name=f"shard-{uuid4()}")
 
 
-class _RowCounter(Callback):  # type: ignore[misc]
+class _RowCounter(Callback):
     """Dask callback that reports finished groups of tracks."""
 
     def __init__(self, on_rows: Callable[[int], object]) -> None:

@@ -8,12 +8,11 @@ and again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from chorus_store import fact_columns, layout
-from chorus_store.errors import ChorusStoreError, CorruptStoreError, StoreMismatchError, StoreWriteError
+from chorus_store import fact_columns, layout, rows
+from chorus_store.errors import CorruptStoreError, StoreMismatchError
+from chorus_store.files import group_node, sha256_of, sync, write_atomically, writing
 from chorus_store.layout import Kind
 from chorus_store.opening import is_published, read_attributes, reading, root_attributes
 from chorus_store.swap import aside_name, remove_stale
+from chorus_store.tracks import TrackTable
 from chorus_store.units import KINDS, Shape, Unit
 
 FloatArray = npt.NDArray[np.float32]
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal of a write into a `StoreWriteError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, ChorusStoreError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "free some space and run the same command again; finished units are kept"
-        else:
-            advice = (
-                "check that the folder is writable, on a file system with hard links, and run the same command again; "
-                "finished units are kept"
-            )
-        raise StoreWriteError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader, or a power cut, sees all of it or nothing."""
-    aside = aside_name(path)
-    try:
-        with aside.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def group_node(attributes: Mapping[str, Any]) -> bytes:
-    """``zarr.json`` of a group with these attributes."""
-    node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Force a file to disk."""
-    with path.open("r+b") as handle:  # Windows syncs only what may be written to
-        os.fsync(handle.fileno())
 
 
 class FactStore:
@@ -106,10 +58,62 @@ class FactStore:
         if not self.build:
             raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
         try:
-            self.shape = Shape(**self.build["shape"])
+            self._begun = Shape(**self.build["shape"])
         except (KeyError, TypeError) as error:
             raise CorruptStoreError(f"{path / layout.PROGRESS} is damaged ({error}); build again elsewhere") from error
         self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Sizes of the fact arrays, with the tracks that were added since the store was begun."""
+        return replace(self._begun, n_tracks=rows.count(self.path, self._begun.n_tracks))
+
+    @cached_property
+    def tracks(self) -> TrackTable:
+        """The track of every row: those that the store was begun with, then those added since."""
+        with reading(f"the track table of {self.path}"):
+            return rows.read(self.path)
+
+    def add_tracks(self, tracks: TrackTable) -> None:
+        """Add rows that are not there yet; the units of the others, their numbers and their facts stay as they are.
+
+        Two processes that add tracks at the same time do so one after the other. An interruption leaves the store
+        with the new rows or without them, and their units are missing like those of any other row.
+
+        Parameters
+        ----------
+        tracks : TrackTable
+            Wanted rows; those whose identifiers are there already are left out.
+
+        Raises
+        ------
+        StoreMismatchError
+            The oracle predicts all tracks at once, or the facts were discarded.
+        StoreWriteError
+            Full disk or read-only folder.
+        """
+        while len(new := np.flatnonzero(~np.isin(tracks.track, self.tracks.track))):
+            if self._begun.tracks_per_unit > 1 or self.discarded:
+                why = "its facts were discarded" if self.discarded else "all its tracks come out of one model"
+                raise StoreMismatchError(f"{self.path} takes no more tracks: {why}; build anew with another --out")
+            with writing(self.path):
+                rows.add(self.path, tracks.select(new), before=len(self.tracks))
+            self.__dict__.pop("tracks", None)
+            self.__dict__.pop("shape", None)
+        if not self.discarded:
+            self.widen()
+
+    def widen(self) -> None:
+        """Give the fact arrays a column for every row; rows are added first, and this can be done again."""
+        for array in self.shape.arrays():
+            file = self.path / layout.SAMPLES / array.name / "zarr.json"
+            with reading(str(file)):
+                node = json.loads(file.read_bytes())
+            if node["shape"][1] < self.shape.n_tracks:
+                node["shape"][1] = self.shape.n_tracks
+                with writing(self.path):
+                    write_atomically(file, json.dumps(node, indent=2).encode())
+                self._arrays.pop(array.name, None)
 
     @classmethod
     def create(
@@ -197,7 +201,7 @@ class FactStore:
         StoreMismatchError
             The store was removed or replaced since it was opened.
         """
-        if read_attributes(self.path / layout.PROGRESS) != self.build:
+        if read_attributes(self.path / layout.PROGRESS) != self.build or self._has_lost_rows():
             raise StoreMismatchError(
                 f"{self.path} was removed or replaced while unit {unit.name} was scored; "
                 "remove what is left of it, or give another --out, and start again"
@@ -209,11 +213,16 @@ class FactStore:
                 rows = slice(unit.start * slots, unit.stop * slots)
                 self.array(array.name)[rows, unit.first_track : unit.stop_track] = facts[array.name]
                 file = self._shard(array.name, unit)
-                _sync(file)
+                sync(file)
                 data[array.name] = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
             folder = self.path / layout.PROGRESS / unit.name
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / "zarr.json", group_node({**record, "data": data}))
+
+    def forget(self, unit: Unit) -> None:
+        """Take back a unit, which is then still to be done."""
+        with writing(self.path):
+            (self.path / layout.PROGRESS / unit.name / "zarr.json").unlink(missing_ok=True)
 
     def verify(self, unit: Unit) -> None:
         """Compare a finished unit's files with the checksums of its record.
@@ -245,6 +254,9 @@ class FactStore:
         """Some samples of all tracks, shape (samples, tracks)."""
         with reading(f"{self.path / layout.SAMPLES / name}"):
             return np.asarray(self.array(name)[unit_rows, :])
+
+    def _has_lost_rows(self) -> bool:
+        return rows.count(self.path, self._begun.n_tracks) < self.shape.n_tracks
 
     def _shard(self, name: str, unit: Unit) -> Path:
         return layout.shard_file(self.path, f"{layout.SAMPLES}/{name}", unit.shard)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,29 @@ class TrackTable:
     def to_dataset(self) -> xr.Dataset:
         """The same columns as a Dataset with the dimension ``track``."""
         return xr.Dataset({field.name: ("track", getattr(self, field.name)) for field in fields(self)})
+
+    @classmethod
+    def from_dataset(cls, table: xr.Dataset) -> TrackTable:
+        """What `to_dataset` made a Dataset of."""
+        return cls(**{field.name: table[field.name].values for field in fields(cls)})
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """The columns as JSON values."""
+        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, columns: Mapping[str, list[Any]]) -> TrackTable:
+        """What `to_json` made JSON values of."""
+        return cls.from_rows(list(zip(*(columns[field.name] for field in fields(cls)), strict=True)))
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> TrackTable:
+        """Some rows, in the order of their indices."""
+        return TrackTable(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def followed_by(self, others: TrackTable) -> TrackTable:
+        """These rows, then others."""
+        pairs = {field.name: (getattr(self, field.name), getattr(others, field.name)) for field in fields(self)}
+        return TrackTable(**{name: np.concatenate(pair) for name, pair in pairs.items()})
 
     def digest(self) -> str:
         """SHA-256 over all columns, hexadecimal."""
