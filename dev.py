@@ -40,6 +40,8 @@ def install(extras: str) -> None:
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", "constraints.txt")
     run(*pip, "torch")  # first and alone: what the constraint names, not what another package would pull in
     run(*pip, "--editable", f".[{extras}]")
+    if "test" in extras:
+        run(*pip, "--no-deps", "cispliceai")  # for its weights alone; what it asks for excludes TensorFlow
     stamp.touch()
 
 

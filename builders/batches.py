@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from builders.oracle import BinArray
+from builders.oracle import BinArray, Exons
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.plan import Plan
@@ -42,6 +42,8 @@ class Batch:
         Empty for variants.
     last : bool
         Whether the unit is complete after this batch.
+    exons : Exons or None
+        None where the plan has no exons; without slots for variants.
     """
 
     unit: Unit
@@ -50,6 +52,7 @@ class Batch:
     codes: Codes
     bins: dict[int, BinArray]
     last: bool
+    exons: Exons | None = None
 
 
 def valid_positions(plan: Plan, unit: Unit) -> npt.NDArray[np.intp]:
@@ -71,11 +74,19 @@ def unit_batches(plan: Plan, genome: Genome, unit: Unit, size: int) -> Iterator[
         codes = np.empty((size, plan.input_length_bp), np.uint8)
         for i in range(size):
             codes[i] = next(sequences) if first + i < stop else codes[i - 1]
+        filled = rows[np.minimum(np.arange(first, first + size), stop - 1) // alleles]
         bins: dict[int, BinArray] = {}
         if unit.kind == "baselines":
-            filled = rows[np.minimum(np.arange(first, first + size), stop - 1)]
             bins = {resolution: table[filled] for resolution, table in plan.baselines.bins.items()}
-        yield Batch(unit, first, stop - first, codes, bins, stop == n_sequences)
+        yield Batch(unit, first, stop - first, codes, bins, stop == n_sequences, _exons(plan, unit.kind, filled))
+
+
+def _exons(plan: Plan, kind: Kind, rows: npt.NDArray[np.intp]) -> Exons | None:
+    mask = plan.part(kind).exons
+    if mask is None:
+        return None
+    slots = plan.baselines.exon_slots if kind == "baselines" else None
+    return Exons(mask, slots).take(rows)
 
 
 def _sequences(plan: Plan, genome: Genome, kind: Kind, rows: npt.NDArray[np.intp]) -> Iterator[Codes]:

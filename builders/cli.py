@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -20,10 +19,11 @@ from builders import demo, estimate, resources
 from builders.devices import default_device
 from builders.merge import check_memory, check_options, merge
 from builders.options import parser_of
-from builders.oracle import Oracle
+from builders.oracle import Oracle, RnaOracle
 from builders.pipeline import Build
 from builders.settings import KINDS_OF_PART, MERGING_PARTS, Inputs, Settings
 from chorus_store import console
+from chorus_store.background import backgrounds_folder
 from chorus_store.budget import Sampler
 from chorus_store.errors import InputError
 from chorus_store.plan import PlanOptions
@@ -60,18 +60,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def backgrounds_folder(out: Path | None) -> Path:
-    """Where results go: ``--out``, else ``CHORUS_BACKGROUNDS_DIR``, else ``~/.chorus/backgrounds``; absolute."""
-    configured = out or os.environ.get("CHORUS_BACKGROUNDS_DIR") or Path.home() / ".chorus" / "backgrounds"
-    return Path(configured).resolve()
-
-
 def _main(oracle_class: type[Oracle], argv: Sequence[str]) -> int:
     args = parser_of(oracle_class).parse_args(argv)
     _log_to_stderr(args.verbose)
     settings = _settings(oracle_class, args)
     if args.dry_run:
-        report = estimate.describe(oracle_class, settings, KINDS_OF_PART[args.part], args.part in MERGING_PARTS)
+        workload, merging = oracle_class.workload(args), args.part in MERGING_PARTS
+        report = estimate.describe(oracle_class, workload, settings, KINDS_OF_PART[args.part], merging)
         print(json.dumps(report, indent=2) if args.json else estimate.render(report))
         return 0
     summary = _build(oracle_class, args, settings)
@@ -114,17 +109,19 @@ def _prepare(oracle_class: type[Oracle], args: argparse.Namespace, settings: Set
         own = [f"--{name}" for name in _INPUTS if getattr(args, name) is not None]
         if own:
             raise InputError(f"--demo brings inputs of its own; leave out {', '.join(own)}")
-        inputs = demo.write_inputs(settings.folder / "demo_inputs")
+        folder, margin = settings.folder / "demo_inputs", demo.margin_of(oracle_class)
+        inputs = demo.write_inputs(folder, oracle_class.demo_tracks(), margin)
         return oracle_class.from_options(args, inputs.tracks), inputs
     wanted = {"fasta": "hg38", **oracle_class.resources(args)}
     plan = settings.plan
-    if plan.n_tss or plan.n_gene_bodies:
+    if plan.n_tss or plan.n_gene_bodies or issubclass(oracle_class, RnaOracle):
         wanted["gtf"] = "gencode"
     if any(plan.ccre_counts.values()):
         wanted["ccres"] = "ccres"
     if args.random_weights is not None:
         wanted.pop("weights", None)
-    given = {option: getattr(args, option) for option in _INPUTS}
+    # Annotations that no set is drawn from are left out; an oracle may take tracks and weights that have no address.
+    given = {option: getattr(args, option) for option in {**wanted, "tracks": "", "weights": ""}}
     files = resources.resolve(wanted, given, offline=args.offline)
     inputs = Inputs(**files)
     return oracle_class.from_options(args, inputs.tracks), inputs
@@ -133,7 +130,7 @@ def _prepare(oracle_class: type[Oracle], args: argparse.Namespace, settings: Set
 def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
     if args.random_weights is not None and args.weights is not None:
         raise InputError("--random-weights and --weights exclude each other")
-    base = demo.PLAN if args.demo else PlanOptions(**oracle.plan_defaults)
+    base = demo.plan_of(oracle) if args.demo else PlanOptions(**oracle.plan_defaults)
     asked = {name: getattr(args, name) for name, value in base.to_dict().items() if isinstance(value, int)}
     changed = {name: value for name, value in asked.items() if value is not None}
     counts = dict(base.ccre_counts)
@@ -150,7 +147,7 @@ def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
         precision=args.precision,
         batch=args.batch,
         seed=args.random_weights or 0,
-        block=args.block or (demo.BLOCK if args.demo else None),
+        block=args.block or (demo.block_of(oracle) if args.demo else None),
         shard=args.shard,
         plan=PlanOptions.from_dict({**base.to_dict(), **changed, "ccre_counts": counts}),
         publish=PublishOptions(

@@ -6,20 +6,23 @@ sentences; an empty list means that it conforms. `check` runs them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from builders.oracle import BinArray, FloatArray, Head, Oracle
+from builders.oracle import BinArray, Exons, FloatArray, Head, Oracle, Reduced, RnaOracle
+from chorus_store.exon_bins import ExonBins
 from chorus_store.layers import LAYERS
 from chorus_store.sequence import Codes
 
 #: Bins on either side of a probe in which its effect is looked for.
 _NEIGHBOURHOOD = 16
+#: How far the centre of an effect may be from where it is declared: the larger of the two.
+_TOLERANCE_BINS, _TOLERANCE_BP = 1.5, 4.0
 
 
-def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0) -> list[str]:
+def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0, *, repeats: int = 2) -> list[str]:
     """Run every check.
 
     Parameters
@@ -30,6 +33,8 @@ def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0
         Expected number of tracks per layer; None leaves this check out.
     seed : int
         Of the random sequences.
+    repeats : int
+        Of the search for the centre of an effect; more for models that spread effects over many bins.
 
     Returns
     -------
@@ -41,7 +46,26 @@ def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0
         findings += check_layers(oracle, layers)
     if findings:  # the other checks lean on the declaration
         return findings
-    return check_reduce(oracle, seed) + check_batch(oracle, seed) + check_geometry(oracle, seed)
+    return [finding for model in models(oracle) for finding in _check_model(model, seed, repeats)]
+
+
+def models(oracle: Oracle) -> Iterator[Oracle]:
+    """The oracle; where every track has a model of its own, those of the first track of every layer."""
+    if oracle.tracks_per_unit is None:
+        yield oracle
+        return
+    for row in np.unique(oracle.tracks.layer, return_index=True)[1].tolist():
+        yield oracle.for_tracks(oracle.tracks.track[row : row + 1])
+
+
+def _check_model(oracle: Oracle, seed: int, repeats: int) -> list[str]:
+    return (
+        check_reduce(oracle, seed)
+        + check_exons(oracle, seed)
+        + check_batch(oracle, seed)
+        + check_geometry(oracle, seed, repeats)
+        + check_response(oracle, seed)
+    )
 
 
 def check_declaration(oracle: Oracle) -> list[str]:
@@ -58,6 +82,11 @@ def check_declaration(oracle: Oracle) -> list[str]:
     unknown = sorted(set(oracle.tracks.head.tolist()) - {head.name for head in oracle.heads})
     if unknown:
         findings.append(f"tracks name heads that are not declared: {', '.join(unknown)}")
+    of_exons = sorted(set(oracle.tracks.head[oracle.exon_rows].tolist()))
+    if len(of_exons) > 1:
+        findings.append(f"tracks of gene expression must be of one head, not of {', '.join(of_exons)}")
+    if of_exons and not isinstance(oracle, RnaOracle):
+        findings.append("there are tracks of gene expression: it must be an RnaOracle, whose reduce takes exons")
     return findings
 
 
@@ -82,17 +111,57 @@ def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]
         ):
             continue
         window = np.arange(group.first, group.stop)
-        reduced = oracle.reduce(codes, _bins_everywhere(oracle, head, window, 1))
-        if reduced.bins is None:
+        found = reduced(oracle, codes, _bins_everywhere(oracle, head, window, 1))
+        if found.bins is None:
             findings.append(f"head {head.name}: bins were asked for and none came")
             continue
-        sums = reduced.bins[:, :, group.rows].sum(axis=1, dtype=np.float64)
-        difference = _relative(reduced.statistics[:, group.rows], sums)
+        sums = found.bins[:, :, group.rows].sum(axis=1, dtype=np.float64)
+        difference = _relative(found.statistics[:, group.rows], sums)
         if not difference <= rtol:
             findings.append(
                 f"head {head.name}, bins [{group.first}, {group.stop}): statistics differ from the sums of "
                 f"these bins by {difference:.1e} (relative), more than {rtol:.0e}"
             )
+    return findings
+
+
+def check_exons(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]:
+    """Tracks of gene expression are means over the exon bins, NaN where there is none, and leave the others alone."""
+    head, rows = oracle.exon_head(), oracle.exon_rows
+    if not isinstance(oracle, RnaOracle) or head is None:
+        return []
+    codes = _random_codes(oracle, 2, seed)
+    edge, middle = np.arange(3), head.n_bins // 2 + np.arange(2)
+    asked = _bins_everywhere(oracle, head, np.concatenate([edge, middle, middle]), 2)
+    slots = np.full_like(asked[head.resolution_bp], -1)
+    slots[0, :5] = asked[head.resolution_bp][0, :5]
+    exons = Exons(_mask_of(slots), slots)
+    found, alone = oracle.reduce(codes, asked, exons), oracle.reduce(codes, asked)
+    findings = []
+    if found.bins is None or alone.bins is None:
+        return [f"head {head.name}: bins were asked for and none came"]
+    means = found.bins[:1, :5, rows].mean(axis=1, dtype=np.float64)
+    difference = _relative(found.statistics[:1, rows], means)
+    if not difference <= rtol:
+        findings.append(
+            f"head {head.name}: statistics of gene expression differ from the means of the exon bins by "
+            f"{difference:.1e} (relative), more than {rtol:.0e}"
+        )
+    unmeasured = (
+        found.statistics[1, rows],
+        found.bins[slots < 0][:, rows],
+        alone.statistics[:, rows],
+        alone.bins[:, :, rows],
+    )
+    if not all(np.isnan(values).all() for values in unmeasured):
+        findings.append(f"head {head.name}: gene expression has values where there is no exon bin; NaN is expected")
+    others = np.setdiff1d(np.arange(len(oracle.tracks)), rows)
+    for with_exons, without in (
+        (found.statistics[:, others], alone.statistics[:, others]),
+        (found.bins[:, :, others], alone.bins[:, :, others]),
+    ):
+        if not _relative(with_exons, without) <= rtol:
+            findings.append("tracks that are not of gene expression depend on exons")
     return findings
 
 
@@ -104,8 +173,8 @@ def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-4
         resolution: rng.integers(0, n_bins, (size, 8), dtype=np.int32)
         for resolution, n_bins in oracle.bins_by_resolution().items()
     }
-    batch = oracle.reduce(codes, bins or None)
-    singles = [oracle.reduce(codes[i : i + 1], {r: b[i : i + 1] for r, b in bins.items()} or None) for i in range(size)]
+    batch = reduced(oracle, codes, bins)
+    singles = [reduced(oracle, codes[i : i + 1], {r: b[i : i + 1] for r, b in bins.items()}) for i in range(size)]
     findings = []
     differences = {"statistics": _relative(batch.statistics, np.concatenate([one.statistics for one in singles]))}
     if batch.bins is not None:
@@ -120,7 +189,7 @@ def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-4
     return findings
 
 
-def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: float = 1.5, repeats: int = 2) -> list[str]:
+def check_geometry(oracle: Oracle, seed: int = 0, repeats: int = 2) -> list[str]:
     """The effect of a changed base is centred where the declaration puts the base.
 
     Probed at the variant base and a quarter of the output to either side, so that a shifted, stretched or
@@ -129,6 +198,7 @@ def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: float = 1.5, r
     """
     findings = []
     for head in _binned(oracle):
+        tolerance = max(_TOLERANCE_BINS, _TOLERANCE_BP / head.resolution_bp)
         quarter = head.n_bins * head.resolution_bp // 4
         for shift in (0, -quarter, quarter):
             position = oracle.input_length_bp // 2 - 1 + shift
@@ -140,12 +210,26 @@ def check_geometry(oracle: Oracle, seed: int = 0, tolerance_bins: float = 1.5, r
                     f"head {head.name}: a change of base {position} changes no bin within {_NEIGHBOURHOOD} of "
                     f"bin {declared:.1f}, where the declaration puts it"
                 )
-            elif abs(found - declared) > tolerance_bins:
+            elif abs(found - declared) > tolerance:
                 findings.append(
                     f"head {head.name}: changes of base {position} are centred on bin {found:.1f}, "
                     f"the declaration says {declared:.1f}"
                 )
     return findings
+
+
+def check_response(oracle: Oracle, seed: int = 0) -> list[str]:
+    """A change of the variant base changes what heads without bins predict; where it lies, they do not say."""
+    variant = oracle.input_length_bp // 2 - 1
+    reference = _random_codes(oracle, 1, seed)
+    alternate = reference.copy()
+    alternate[:, variant] = (alternate[:, variant] + 1) % 4
+    changed = oracle.reduce(alternate).statistics != oracle.reduce(reference).statistics
+    return [
+        f"head {head.name}: a change of the variant base {variant} changes no track"
+        for head in oracle.heads
+        if head.resolution_bp == 0 and not changed[:, oracle.tracks.head == head.name].any()
+    ]
 
 
 def _centre_of_change(oracle: Oracle, head: Head, position: int, declared: int, seed: int, repeats: int) -> float:
@@ -156,11 +240,27 @@ def _centre_of_change(oracle: Oracle, head: Head, position: int, declared: int, 
     alternate[:, position] = (alternate[:, position] + 1) % 4
     rows = np.flatnonzero(oracle.tracks.head == head.name)
     wanted = _bins_everywhere(oracle, head, nearby, repeats)
-    ref, alt = (oracle.reduce(codes, wanted).bins for codes in (reference, alternate))
+    ref, alt = (reduced(oracle, codes, wanted).bins for codes in (reference, alternate))
     if ref is None or alt is None:
         return np.nan
     change = np.square(alt - ref, dtype=np.float64)[:, :, rows].sum(axis=(0, 2))
     return float(np.average(nearby, weights=change)) if change.any() else np.nan
+
+
+def reduced(oracle: Oracle, codes: Codes, bins: Mapping[int, BinArray]) -> Reduced:
+    """Facts of a batch, as if exons lay on the bins that are asked for."""
+    head = oracle.exon_head()
+    if not isinstance(oracle, RnaOracle) or head is None:
+        return oracle.reduce(codes, bins or None)
+    slots = bins[head.resolution_bp]
+    return oracle.reduce(codes, bins, Exons(_mask_of(slots), slots))
+
+
+def _mask_of(slots: BinArray) -> ExonBins:
+    """The bins of every row, without −1, as a mask."""
+    rows = [np.unique(row[row >= 0]) for row in slots]
+    first = np.concatenate(rows)
+    return ExonBins(np.cumsum([0, *map(len, rows)]), first, first + 1)
 
 
 def _binned(oracle: Oracle) -> list[Head]:

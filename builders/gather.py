@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from builders.oracle import Oracle
+from builders.oracle import Head, Oracle
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class CentralGather:
-    """Recipe for an oracle with one binned head that predicts all its channels at once.
+    """Recipe for a binned head that predicts all its channels at once.
 
-    A backend runs its head on the bins ``first`` to ``stop`` and on the chosen ones. It sums the former over
-    each window in float64, lays the (batch, channel) sums of all windows side by side, and takes ``columns``;
-    of the latter it takes ``channels``.
+    A backend runs its head on the bins ``first`` to ``stop``, on the chosen ones and on those of exons. It sums the
+    first over each window in float64, lays the (batch, channel) sums of all windows side by side, then the means of
+    ``exon_channels`` over the exon bins, and takes ``columns``; of the chosen ones it takes ``channels``, and
+    replaces ``exon_rows`` by the ``exon_channels`` of the exon bins that were chosen.
 
     Attributes
     ----------
@@ -29,9 +30,12 @@ class CentralGather:
     windows : tuple of (int, int)
         Distinct windows, half-open, counted from ``first``.
     columns : ndarray of int64, shape (track,)
-        Of every track, its column of the sums: window number × ``n_channels`` + channel.
+        Of every track, its column of the sums and means: window number × ``n_channels`` + channel, or, after all
+        windows, its place in ``exon_rows``.
     channels : ndarray of int64, shape (track,)
         Channel of every track.
+    exon_rows, exon_channels : ndarray of int64, shape (exon track,)
+        The tracks that are measured over exons, and their channels.
     """
 
     n_bins: int
@@ -41,18 +45,26 @@ class CentralGather:
     windows: tuple[tuple[int, int], ...]
     columns: IntArray
     channels: IntArray
+    exon_rows: IntArray
+    exon_channels: IntArray
 
     @classmethod
-    def of(cls, oracle: Oracle, n_channels: int) -> CentralGather:
-        """The recipe for an oracle whose only head has ``n_channels`` channels."""
-        (head,) = oracle.heads
-        groups = oracle.window_groups()
-        first, stop = min(group.first for group in groups), max(group.stop for group in groups)
-        columns = np.empty(len(oracle.tracks), np.int64)
+    def of(cls, oracle: Oracle, n_channels: int, head: Head | None = None) -> CentralGather:
+        """The recipe for the tracks of a head with ``n_channels`` channels; by default of the only one."""
+        if head is None:
+            (head,) = oracle.heads
+        tracks = np.flatnonzero(oracle.tracks.head == head.name)
+        groups = [group for group in oracle.window_groups() if group.head == head]
+        first = min((group.first for group in groups), default=0)
+        stop = max((group.stop for group in groups), default=0)
+        columns = np.empty(len(tracks), np.int64)
         for number, group in enumerate(groups):
-            columns[group.rows] = number * n_channels + group.channels
+            columns[np.searchsorted(tracks, group.rows)] = number * n_channels + group.channels
         windows = tuple((group.first - first, group.stop - first) for group in groups)
-        return cls(head.n_bins, n_channels, first, stop, windows, columns, oracle.tracks.channel)
+        channels = oracle.tracks.channel[tracks]
+        exon_rows = np.flatnonzero(np.isin(tracks, oracle.exon_rows)).astype(np.int64)
+        columns[exon_rows] = len(windows) * n_channels + np.arange(len(exon_rows))
+        return cls(head.n_bins, n_channels, first, stop, windows, columns, channels, exon_rows, channels[exon_rows])
 
     @property
     def window_bins(self) -> IntArray:

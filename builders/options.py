@@ -49,7 +49,10 @@ def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
         "--shard", type=_shard, default=(1, 1), metavar="K/N", help="do every N-th unit of work, from the K-th"
     )
     work.add_argument(
-        "--block", type=_positive, metavar="N", help="positions per unit of work (default 128, or the store's)"
+        "--block",
+        type=_positive,
+        metavar="N",
+        help=f"positions per unit of work (default {oracle.default_block}, or the store's)",
     )
     work.add_argument(
         "--demo", action="store_true", help="synthetic genome, small model, random weights; minutes on a laptop"

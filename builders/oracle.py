@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from chorus_store.errors import ModelError
+from chorus_store.exon_bins import ExonBins
 from chorus_store.layers import LAYERS, window_bins
 from chorus_store.sequence import Codes
-from chorus_store.tracks import TrackTable
+from chorus_store.tracks import StringArray, TrackTable
 
 FloatArray = npt.NDArray[np.float32]
 BinArray = npt.NDArray[np.int32]
@@ -63,13 +65,52 @@ class Reduced:
     Attributes
     ----------
     statistics : ndarray of float32, shape (batch, track)
-        The layer's statistic of each track (window sum, …), summed in float64.
+        The layer's statistic of each track (window sum, …), summed in float64; NaN where a track of gene
+        expression has no exon bin.
     bins : ndarray of float32, shape (batch, slot, track), or None
-        Values of the chosen bins, in the order asked for; None if none were.
+        Values of the chosen bins, in the order asked for; None if none were. NaN where a slot has no bin.
     """
 
     statistics: FloatArray
     bins: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Exons:
+    """Exon bins of a batch, on the output of the tracks of gene expression.
+
+    Attributes
+    ----------
+    mask : ExonBins
+        Of every sequence, the bins over which the statistic is taken.
+    slots : ndarray of int32, shape (batch, slot), or None
+        Bins whose values are wanted; −1 where there is none. As many slots as of the other tracks' bins.
+    """
+
+    mask: ExonBins
+    slots: BinArray | None = None
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Exons:
+        """Those of some sequences."""
+        return Exons(self.mask.take(rows), None if self.slots is None else self.slots[rows])
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a build takes, for an estimate before anything is downloaded.
+
+    Attributes
+    ----------
+    n_tracks : int
+    passes : int
+        Forward passes of the model per sequence.
+    added : sequence of str
+        Tracks that a store gets beside those that it has; only of oracles with one model per track.
+    """
+
+    n_tracks: int
+    passes: int = 1
+    added: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +139,8 @@ class Oracle(ABC):
         Of the model, not of this package.
     assembly : str
         Genome assembly of the tracks.
+    licence, restriction : str
+        Short name of the licence, and the uses of the weights that it forbids, a sentence; empty if none.
     input_length_bp : int
         Bases of one input window; the variant base sits at ``input_length_bp // 2 - 1``.
     max_unknown_fraction : float
@@ -110,8 +153,8 @@ class Oracle(ABC):
         None when all tracks come out of one pass; 1 for one model per track.
     seconds_per_sequence : mapping of (device, precision) to float
         Measured forward times, for estimates.
-    default_batch : int
-        Sequences per forward pass where none are asked for.
+    default_batch, default_block : int
+        Sequences per forward pass and positions per unit of work where none are asked for.
     expected_tracks : int
         Tracks of the published model.
     heads : tuple of Head
@@ -123,13 +166,15 @@ class Oracle(ABC):
     version: ClassVar[str] = "1"
     assembly: ClassVar[str] = "hg38"
     licence: ClassVar[str] = ""
+    restriction: ClassVar[str] = ""
     input_length_bp: int
     max_unknown_fraction: ClassVar[float] = 0.5
-    encoding: ClassVar[Encoding] = Encoding()
+    encoding: Encoding = Encoding()
     plan_defaults: ClassVar[Mapping[str, Any]] = {}
     tracks_per_unit: ClassVar[int | None] = None
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {}
     default_batch: ClassVar[int] = 4
+    default_block: ClassVar[int] = 128
     expected_tracks: ClassVar[int]
     heads: tuple[Head, ...]
     tracks: TrackTable
@@ -155,6 +200,16 @@ class Oracle(ABC):
     def resources(cls, args: argparse.Namespace) -> dict[str, str]:
         """What the oracle downloads when it is not given: option (``tracks``, ``weights``) to resource name."""
         return {}
+
+    @classmethod
+    def demo_tracks(cls) -> str:
+        """Text of a small track table for ``--demo``; empty if the oracle needs none."""
+        return ""
+
+    @classmethod
+    def workload(cls, args: argparse.Namespace) -> Workload:
+        """Tracks and passes of the oracle that the command line asks for; those of the published model by default."""
+        return Workload(cls.expected_tracks)
 
     def settings(self) -> dict[str, str]:
         """What else the numbers depend on, besides weights and precision: backend, size, …"""
@@ -183,6 +238,31 @@ class Oracle(ABC):
             The framework is not installed, or has no such device.
         """
 
+    def for_tracks(self, tracks: StringArray) -> Oracle:
+        """The loaded oracle that predicts these tracks and no others.
+
+        Parameters
+        ----------
+        tracks : ndarray of str
+            Identifiers; those of one unit of work.
+
+        Returns
+        -------
+        Oracle
+            Itself, unless every track has a model of its own: then the oracle of that model alone, for as long as
+            the caller keeps it.
+
+        Raises
+        ------
+        WeightsError
+            The model of this track cannot be loaded; the others may.
+        """
+        return self
+
+    def weights_of(self, track: str) -> Path | None:
+        """File of the model of one track, where every track has its own; None if its weights are random."""
+        return None
+
     @abstractmethod
     def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
         """Predict a batch and keep only its facts.
@@ -195,13 +275,38 @@ class Oracle(ABC):
             Bins whose values are wanted, for the heads of that resolution.
         """
 
+    def reduce_alleles(self, codes: Codes) -> Reduced:
+        """Predict reference and alternate alleles, in turn; `reduce`, unless one allele's facts depend on the other.
+
+        Parameters
+        ----------
+        codes : ndarray of uint8, shape (batch, input_length_bp)
+            A reference allele and its alternate, the next reference allele, and so on.
+        """
+        return self.reduce(codes)
+
+    def check_codes(self, codes: Codes) -> None:
+        """Refuse sequences of another length with `ModelError`."""
+        if codes.ndim != 2 or codes.shape[1] != self.input_length_bp:
+            raise ModelError(f"{self.title} takes (batch, {self.input_length_bp}) base codes, not {codes.shape}")
+
     def bins_by_resolution(self) -> dict[int, int]:
         """Output bins per resolution, finest first; empty for scalar oracles."""
         return dict(sorted((h.resolution_bp, h.n_bins) for h in self.heads if h.resolution_bp > 0))
 
     def window_groups(self) -> list[WindowGroup]:
-        """Tracks grouped by head and central window."""
+        """Tracks grouped by head and central window; without those that are measured over exons."""
         return self._window_groups
+
+    @cached_property
+    def exon_rows(self) -> npt.NDArray[np.intp]:
+        """Rows of the tracks that are measured over exons."""
+        return np.flatnonzero([layer.aggregation == "exon_mean" for layer in self.tracks.layers()])
+
+    def exon_head(self) -> Head | None:
+        """The head that predicts the tracks that are measured over exons; None if there are no such tracks."""
+        names = set(self.tracks.head[self.exon_rows].tolist())
+        return next((head for head in self.heads if head.name in names), None)
 
     @cached_property
     def _window_groups(self) -> list[WindowGroup]:
@@ -209,6 +314,7 @@ class Oracle(ABC):
         windows = np.array([LAYERS[layer].window_bp for layer in self.tracks.layer.tolist()])
         for head in self.heads:
             of_head = self.tracks.head == head.name
+            of_head[self.exon_rows] = False
             for window_bp in sorted(set(windows[of_head].tolist())):
                 rows = np.flatnonzero(of_head & (windows == window_bp))
                 first, stop = (
@@ -218,8 +324,31 @@ class Oracle(ABC):
         return groups
 
 
+class RnaOracle(Oracle):
+    """An oracle with tracks of gene expression, which are measured over the bins of exons."""
+
+    def settings(self) -> dict[str, str]:
+        """Which exons: those of all protein-coding genes in the output, merged."""
+        return {"rna_mask": "exons"} if len(self.exon_rows) else {}
+
+    @abstractmethod
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        """Predict a batch and keep only its facts.
+
+        Parameters
+        ----------
+        codes, bins
+            As in `Oracle.reduce`.
+        exons : Exons or None
+            What the tracks of gene expression are measured over; without it their facts are NaN.
+        """
+
+
 def reduce_arrays(
-    oracle: Oracle, predictions: Mapping[str, FloatArray], bins: Mapping[int, BinArray] | None = None
+    oracle: Oracle,
+    predictions: Mapping[str, FloatArray],
+    bins: Mapping[int, BinArray] | None = None,
+    exons: Exons | None = None,
 ) -> Reduced:
     """Reduce full predictions that are already NumPy arrays.
 
@@ -234,6 +363,8 @@ def reduce_arrays(
         Full outputs.
     bins : mapping of resolution to ndarray of int32, shape (batch, slot), or None
         As in `Oracle.reduce`.
+    exons : Exons or None
+        As in `RnaOracle.reduce`.
     """
     batch = len(next(iter(predictions.values())))
     n_tracks = len(oracle.tracks)
@@ -241,6 +372,11 @@ def reduce_arrays(
     for group in oracle.window_groups():
         window = predictions[group.head.name][:, group.first : group.stop].sum(axis=1, dtype=np.float64)
         statistics[:, _compact(group.rows)] = window[:, _compact(group.channels)]
+    exons = exons or Exons(ExonBins.none(batch))
+    exon_head, exon_rows = oracle.exon_head(), _compact(oracle.exon_rows)
+    if exon_head:
+        of_exons = predictions[exon_head.name][:, :, _compact(oracle.tracks.channel[oracle.exon_rows])]
+        statistics[:, exon_rows] = _exon_means(of_exons, exons.mask)
     if not bins:
         return Reduced(statistics)
     chosen = np.empty((batch, next(iter(bins.values())).shape[1], n_tracks), np.float32)
@@ -249,7 +385,24 @@ def reduce_arrays(
         rows, channels = _compact(mine), _compact(oracle.tracks.channel[mine])
         for values, prediction, wanted in zip(chosen, predictions[head.name], bins[head.resolution_bp], strict=True):
             values[:, rows] = prediction[wanted][:, channels]
+    if exon_head:
+        chosen[:, :, exon_rows] = np.nan if exons.slots is None else _at_slots(of_exons, exons.slots)
     return Reduced(statistics, chosen)
+
+
+def _exon_means(values: FloatArray, mask: ExonBins) -> npt.NDArray[np.float64]:
+    """Mean over the exon bins of every sequence, (batch, channel); NaN where it has none."""
+    means = np.full((len(values), values.shape[2]), np.nan)
+    for i in np.flatnonzero(mask.counts()).tolist():
+        means[i] = values[i, mask.at(i)].mean(axis=0, dtype=np.float64)
+    return means
+
+
+def _at_slots(values: FloatArray, slots: BinArray) -> FloatArray:
+    """Values of chosen bins, (batch, slot, channel); NaN where a slot is −1."""
+    picked = values[np.arange(len(values))[:, None], slots]
+    picked[slots < 0] = np.nan
+    return picked
 
 
 def _compact(index: npt.NDArray[np.integer[Any]]) -> slice | npt.NDArray[np.integer[Any]]:

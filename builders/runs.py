@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builders.settings import Settings
 from builders.software import software_versions
-from chorus_store import facts, layout, schema
+from chorus_store import files, layout, schema
 
 
 def record_run(path: Path, settings: Settings, part: str, wall_s: float, **counts: float) -> None:
@@ -26,7 +26,7 @@ def record_run(path: Path, settings: Settings, part: str, wall_s: float, **count
     schema.validate(record, "run")
     if not (path / "zarr.json").is_file():
         return  # the store was removed meanwhile; a folder without it would only stand in the way
-    with facts.writing(path):
+    with files.writing(path):
         folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         folder.mkdir(parents=True)
-        facts.write_atomically(folder / "zarr.json", facts.group_node(record))
+        files.write_atomically(folder / "zarr.json", files.group_node(record))

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from builders.batches import Batch, read_ahead, unit_batches, valid_positions
 from builders.oracle import Oracle, Reduced
+from builders.passes import Passes
 from builders.unit_facts import Buffers, UnitFacts
+from chorus_store.errors import WeightsError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.plan import Plan
 from chorus_store.units import Unit
 
 log = logging.getLogger("chorus.score")
+
+#: Name and checksum of models, by track.
+Models = Mapping[str, Mapping[str, Any]]
 
 #: Batches that are read ahead of the model.
 READ_AHEAD = 4
@@ -43,6 +48,10 @@ class Accounting:
         Writing the last units, once the model is done: the same however long the run is.
     wall_s : float
         All of it.
+    sequences_per_pass : int
+        At the end: fewer than the batch where the device ran out of memory.
+    dropped : dict of str to int
+        Positions that count for nothing, by reason.
     """
 
     sequences: int = 0
@@ -53,6 +62,7 @@ class Accounting:
     writing_s: float = 0.0
     flushing_s: float = 0.0
     wall_s: float = 0.0
+    sequences_per_pass: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
     def count(self, facts: UnitFacts) -> None:
@@ -75,6 +85,7 @@ def score(
     units: list[Unit],
     *,
     batch: int,
+    models: Models | None = None,
     spent: Accounting | None = None,
     on_sequences: Callable[[int], object] = lambda n: None,
 ) -> Accounting:
@@ -91,7 +102,9 @@ def score(
     units : list of Unit
         Those to do; a unit that somebody else finishes meanwhile is skipped.
     batch : int
-        Sequences per forward pass.
+        Sequences of a batch, which is one forward pass while the device has memory for it.
+    models : mapping of str to mapping, optional
+        Of every track with a model of its own: what its records say of that.
     spent : Accounting, optional
         Filled in, so that it also says what was done when the work is interrupted.
     on_sequences : callable
@@ -111,18 +124,26 @@ def score(
     spent = Accounting() if spent is None else spent
     began = time.perf_counter()
 
+    loaded, passes = _Models(store, oracle), Passes(batch)
+
     def batches() -> Iterator[Batch]:
         with genome.reopen() as mine:
             for unit in units:
                 if store.record(unit) is None:
-                    yield from unit_batches(plan, mine, unit, batch)
+                    for item in unit_batches(plan, mine, unit, batch):
+                        if unit.first_track in loaded.absent:
+                            break
+                        yield item
 
     try:
-        with _Writers(store, oracle, plan, spent) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
+        with _Writers(store, plan, spent, models or {}) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
             mark = time.perf_counter()
             for item in stream:
                 spent.reading_s += (now := time.perf_counter()) - mark
-                reduced = oracle.reduce(item.codes, item.bins or None)
+                if not loaded.have(item.unit):
+                    mark = now
+                    continue
+                reduced = passes.reduce(loaded.current, item)
                 spent.forward_s += (after := time.perf_counter()) - now
                 writers.place(item, reduced)
                 spent.sequences += item.size
@@ -132,19 +153,53 @@ def score(
                     writers.submit()
                     spent.writing_s += (again := time.perf_counter()) - mark
                     mark = again
-        for unit in units:
-            if not len(valid_positions(plan, unit)) and store.record(unit) is None:  # needs no model
-                spent.count(_write(store, UnitFacts(store, oracle, plan, unit)))
+            for unit in units:
+                if unit.first_track in loaded.absent or not len(valid_positions(plan, unit)):
+                    writers.write_without_model(unit)
     finally:
+        spent.sequences_per_pass = passes.size
         spent.wall_s = time.perf_counter() - began
     return spent
+
+
+class _Models:
+    """The oracle of the unit at hand, one at a time where every track has a model of its own.
+
+    Attributes
+    ----------
+    current : Oracle
+        Of the unit that was asked for last; nobody else keeps it, so that no two models are in memory.
+    absent : set of int
+        First tracks of the units whose model could not be loaded.
+    """
+
+    current: Oracle
+
+    def __init__(self, store: FactStore, oracle: Oracle) -> None:
+        self._tracks, self._oracle = store.tracks.track, oracle
+        self._first: int | None = None
+        self.absent: set[int] = set()
+
+    def have(self, unit: Unit) -> bool:
+        """Make a unit's oracle the current one; False, and a message the first time, where it cannot be loaded."""
+        if unit.first_track in self.absent:
+            return False
+        if unit.first_track != self._first:
+            self._first, self.current = unit.first_track, self._oracle
+            tracks = self._tracks[unit.first_track : unit.stop_track]
+            try:
+                self.current = self._oracle.for_tracks(tracks)
+            except WeightsError as error:
+                self.absent.add(unit.first_track)
+                log.error("%s stays without samples: %s", ", ".join(tracks.tolist()), error)
+        return unit.first_track not in self.absent
 
 
 class _Writers:
     """The unit that is being filled, finished ones on their way to the disk, and the memory that comes back."""
 
-    def __init__(self, store: FactStore, oracle: Oracle, plan: Plan, spent: Accounting) -> None:
-        self._store, self._oracle, self._plan, self._spent = store, oracle, plan, spent
+    def __init__(self, store: FactStore, plan: Plan, spent: Accounting, models: Models) -> None:
+        self._store, self._plan, self._spent, self._models = store, plan, spent, models
         self._pool = ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer")
         self._pending: deque[Future[UnitFacts]] = deque()
         self._spare: list[Buffers] = []
@@ -154,16 +209,34 @@ class _Writers:
         """Put a batch into the unit that it belongs to."""
         if self._filling is None:
             spare = self._spare.pop() if self._spare else None
-            self._filling = UnitFacts(self._store, self._oracle, self._plan, batch.unit, spare)
+            self._filling = UnitFacts(self._store, self._plan, batch.unit, spare)
         self._filling.place(batch, reduced)
 
     def submit(self) -> None:
         """Hand the filled unit to a writer; wait where too many are on their way."""
         assert self._filling is not None
-        self._pending.append(self._pool.submit(_write, self._store, self._filling))
+        self._pending.append(self._pool.submit(self._write, self._filling))
         self._filling = None
         if len(self._pending) > UNITS_IN_FLIGHT:
             self._collect()
+
+    def write_without_model(self, unit: Unit) -> None:
+        """Write a unit that has no valid position, or no model, if that is still to be done."""
+        if self._store.record(unit) is None:
+            facts = UnitFacts(self._store, self._plan, unit)
+            facts.drop_all("model")
+            self._spent.count(self._write(facts))
+
+    def _write(self, facts: UnitFacts) -> UnitFacts:
+        facts.finish()
+        n = facts.unit.stop - facts.unit.start
+        record = {"positions": n, "scored": n - sum(facts.dropped.values()), "dropped": facts.dropped}
+        track = str(self._store.tracks.track[facts.unit.first_track])
+        if track in self._models:
+            record["model"] = self._models[track]
+        self._store.write(facts.unit, facts.arrays, record)
+        log.debug("unit %s written: %s", facts.unit.name, record)
+        return facts
 
     def _collect(self) -> None:
         facts = self._pending.popleft().result()
@@ -180,12 +253,3 @@ class _Writers:
             while self._pending:
                 self._collect()
         self._spent.flushing_s += time.perf_counter() - began
-
-
-def _write(store: FactStore, facts: UnitFacts) -> UnitFacts:
-    facts.finish()
-    n = facts.unit.stop - facts.unit.start
-    record = {"positions": n, "scored": n - sum(facts.dropped.values()), "dropped": facts.dropped}
-    store.write(facts.unit, facts.arrays, record)
-    log.debug("unit %s written: %s", facts.unit.name, record)
-    return facts

@@ -19,7 +19,6 @@ KINDS_OF_PART: Mapping[str, tuple[Kind, ...]] = {
     "all": ("variants", "baselines"),
 }
 MERGING_PARTS = ("merge", "both", "all")
-DEFAULT_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Settings:
     seed : int
         Of random weights.
     block : int or None
-        Positions per unit of work; None takes the existing store's, else `DEFAULT_BLOCK`.
+        Positions per unit of work; None takes the existing store's, else the oracle's default.
     shard : (int, int)
         K and N: do every N-th unit, starting with the K-th.
     plan : PlanOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PACKAGES = (
     "chorus-store", "numpy", "zarr", "numcodecs", "xarray", "dask", "numba", "pyfaidx",
-    "torch", "enformer-pytorch", "tensorflow",
+    "torch", "enformer-pytorch", "borzoi-pytorch", "h5py", "tensorflow",
 )  # fmt: skip
 
 

@@ -292,7 +292,7 @@ def test_contradictions_are_errors(arguments: list[str], pattern: str, capsys: p
 def test_weights_of_the_wrong_shape(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are found out before any model time is spent, and leave nothing that stands in the way."""
     torch = pytest.importorskip("torch")
-    files = demo.write_inputs(tmp_path / "inputs")
+    files = demo.write_inputs(tmp_path / "inputs", Enformer.demo_tracks())
     weights = tmp_path / "weights.pt"
     torch.save({"stem.0.weight": torch.zeros(6, 4, 15)}, weights)
     small = [
@@ -348,4 +348,4 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     shown = subprocess.run([sys.executable, "-m", "builders"], capture_output=True, text=True, check=True).stdout
     assert "python -m builders.enformer --help" in shown
     listed = subprocess.run([sys.executable, "-m", "builders", "--json"], capture_output=True, check=True).stdout
-    assert json.loads(listed)[0]["tracks"] == 5313
+    assert {row["name"]: row["tracks"] for row in json.loads(listed)}["enformer"] == 5313

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builders import conformance
-from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, Exons, Head, Oracle, Reduced, RnaOracle, reduce_arrays
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -78,6 +78,13 @@ class Deaf(BaseCounter):
         return np.ones((len(codes), 32, 2), np.float32)
 
 
+class DeafScalar(BaseCounter):
+    heads = (Head("counts", 0, 1),)
+
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        return Reduced(np.ones((len(codes), 2), np.float32))
+
+
 class OutsideInput(BaseCounter):
     heads = (Head("counts", 64, 32, 3000),)
 
@@ -99,11 +106,68 @@ def test_an_oracle_that_conforms() -> None:
         (OtherWindow, "statistics differ from the sums of these bins"),
         (NoBins, "bins were asked for and none came"),
         (Deaf, "a change of base 2047 changes no bin within 16 of bin 15.5"),
+        (DeafScalar, "head counts: a change of the variant base 2047 changes no track"),
         (OutsideInput, "head counts covers bases 3000 to 5048"),
         (OtherHead, "tracks name heads that are not declared: counts"),
     ],
 )
 def test_what_a_broken_oracle_does_is_named(oracle: type[BaseCounter], finding: str) -> None:
+    assert any(finding in found for found in conformance.check(oracle()))
+
+
+class WithRna(BaseCounter, RnaOracle):
+    """The counts, and those of purines as expression."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rows = [("purines", "counts", 0, "DNASE", "chromatin_accessibility", "", "", ".")]
+        self.tracks = TrackTable.from_rows([*rows, ("rna", "counts", 0, "RNA", "gene_expression", "", "", ".")])
+
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        return reduce_arrays(self, {"counts": self.counts(codes)}, bins, exons)
+
+
+class SumOverExons(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        counts = np.zeros(len(codes)) if exons is None else exons.mask.counts()
+        return Reduced(
+            right.statistics * np.stack([np.ones(len(codes)), counts], axis=1).astype(np.float32), right.bins
+        )
+
+
+class ZeroWithoutExons(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        return Reduced(np.nan_to_num(right.statistics), right.bins)
+
+
+class ExonsForAll(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        mean = right.statistics[:, 1:] if exons else right.statistics[:, :1]
+        return Reduced(np.concatenate([mean, right.statistics[:, 1:]], axis=1), right.bins)
+
+
+class RnaWithoutExons(BaseCounter):
+    def __init__(self) -> None:
+        self.tracks = WithRna().tracks
+
+
+def test_an_oracle_of_expression_that_conforms() -> None:
+    assert conformance.check(WithRna(), {"chromatin_accessibility": 1, "gene_expression": 1}) == []
+
+
+@pytest.mark.parametrize(
+    ("oracle", "finding"),
+    [
+        (SumOverExons, "statistics of gene expression differ from the means of the exon bins by"),
+        (ZeroWithoutExons, "gene expression has values where there is no exon bin; NaN is expected"),
+        (ExonsForAll, "tracks that are not of gene expression depend on exons"),
+        (RnaWithoutExons, "it must be an RnaOracle"),
+    ],
+)
+def test_what_an_oracle_of_expression_does_wrong_is_named(oracle: type[BaseCounter], finding: str) -> None:
     assert any(finding in found for found in conformance.check(oracle()))
 
 

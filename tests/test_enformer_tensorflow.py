@@ -30,7 +30,7 @@ def torch_oracle() -> Enformer:
 @pytest.fixture(scope="module")
 def saved_model(torch_oracle: Enformer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small Enformer written in TensorFlow, with the weights of the PyTorch one."""
-    from builders.enformer_weights import random_state
+    from builders.checkpoints import random_state
     from tests.test_enformer_torch import published_architecture
 
     shapes = {k: v.shape for k, v in published_architecture().state_dict().items() if k[:7] != "_trunk."}

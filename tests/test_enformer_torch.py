@@ -18,8 +18,8 @@ from chorus_store.tracks import TrackTable
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra enformer)")
 pytest.importorskip("enformer_pytorch", reason="enformer-pytorch is not installed (extra enformer)")
 
+from builders.checkpoints import random_state  # noqa: E402
 from builders.enformer_torch import _ARCHITECTURES  # noqa: E402
-from builders.enformer_weights import random_state  # noqa: E402
 
 LENGTH = Enformer.input_length_bp
 

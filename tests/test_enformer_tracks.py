@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from builders.enformer import Enformer
-from builders.enformer_tracks import parse_description, read_targets
+from builders.enformer_tracks import read_targets
+from builders.targets import parse_description
 from chorus_store.errors import InputError, TrackTableError
 
 HEADER = "index\tgenome\tidentifier\tfile\tclip\tscale\tsum_stat\tdescription"

@@ -6,16 +6,18 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import socket
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from builders import fetch, resources
+from builders import fetch, ledger, resources, resources_cli
 from builders.resources import RESOURCES, Resource, resolve
 from chorus_store.errors import InputError, MissingResourceError
 from tests.http_site import Site
@@ -53,7 +55,7 @@ def sha256(body: bytes) -> str:
 
 
 def nothing_left(folder: Path) -> bool:
-    return not folder.exists() or not [entry for entry in folder.iterdir() if entry.name != fetch.LEDGER]
+    return not folder.exists() or not [entry for entry in folder.iterdir() if entry.name != ledger.LEDGER]
 
 
 def test_download_once_then_never_again(site: Site, publish: Publish, data: Path) -> None:
@@ -266,3 +268,101 @@ def test_the_registry() -> None:
 def test_the_pinned_track_table_is_the_real_one(shared: Path) -> None:
     table = gzip.decompress((shared / "data" / "tracks" / "enformer_targets_human.txt.gz").read_bytes())
     assert sha256(table) == RESOURCES["enformer-tracks"].checksum
+
+
+@pytest.fixture
+def wheel(publish: Publish) -> Resource:
+    """A resource that is a file in the wheel of a package, which is not installed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("model/data/weights.pb", b"weights")
+    name = "model-1.0-py3-none-any.whl"
+    return publish(name, buffer.getvalue(), "weights.pb", unpack="wheel", member="model/data/weights.pb")
+
+
+def test_a_file_of_a_wheel(wheel: Resource, data: Path) -> None:
+    with pytest.raises(MissingResourceError, match=r"weights\.pb \(model/data/weights\.pb of it\)\n.*model==1\.0\n"):
+        resolve({"weights": wheel.title}, offline=True)
+    assert resolve({"weights": wheel.title}) == {"weights": data / "weights.pb"}
+    assert (data / "weights.pb").read_bytes() == b"weights"
+
+
+def test_a_wheel_without_the_file(publish: Publish, wheel: Resource, site: Site, data: Path) -> None:
+    publish(wheel.title, site.files[f"/{wheel.title}"], "weights.pb", unpack="wheel", member="elsewhere.pb")
+    with pytest.raises(MissingResourceError, match=r"There is no item named 'elsewhere\.pb' in the archive"):
+        resolve({"weights": wheel.title})
+    assert nothing_left(data)
+
+
+def test_the_file_of_an_installed_package(
+    wheel: Resource, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(installed))
+    with zipfile.ZipFile(io.BytesIO(site.files[f"/{wheel.title}"])) as archive:
+        archive.extractall(installed)
+    about = installed / "model-1.0.dist-info" / "METADATA"
+    about.parent.mkdir()
+    about.write_text("Metadata-Version: 2.1\nName: model\nVersion: 1.0\n")
+    file = installed / "model/data/weights.pb"
+    assert resolve({"weights": wheel.title}, offline=True) == {"weights": file}
+    assert resources_cli.run(["list", wheel.title]) == 0
+    about.write_text(about.read_text().replace("1.0\n", "1.1\n"))
+    with pytest.raises(MissingResourceError, match=r"pip install --no-deps model==1\.0"):
+        resolve({"weights": wheel.title}, offline=True)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, str]:
+    """Name to state, as the command says."""
+    assert resources_cli.run([*arguments, "--json"]) == code
+    return {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+
+
+def test_the_command(site: Site, publish: Publish, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish("genes.gtf", b"genes")
+    publish("genome.fa", b"genome", checksum=sha256(b"genome"))
+    names = ("genes.gtf", "genome.fa")
+    assert told(capsys, "list").keys() == RESOURCES.keys()
+    assert told(capsys, "list", *names) == dict.fromkeys(names, "absent")
+    assert told(capsys, "verify", "genes.gtf") == {"genes.gtf": "absent"}
+    assert told(capsys, "fetch", "genes.gtf") == {"genes.gtf": "present"}
+    (data / "genome.fa").write_bytes(b"genome")
+    assert told(capsys, "fetch", *names) == dict.fromkeys(names, "present")
+    assert site.gets == ["/genes.gtf"], "what is here is not downloaded"
+    assert told(capsys, "verify", *names) == dict.fromkeys(names, "ok")
+    for name in names:
+        (data / name).write_bytes((data / name).read_bytes().upper())
+        assert told(capsys, "verify", name, code=2) == {name: "changed"}
+    assert resources_cli.run(["list", "genes.gtf"]) == 0
+    assert capsys.readouterr().out.startswith("genes.gtf            present    genes.gtf (1 kB; none)\n")
+
+
+def test_the_command_verifies_the_same_time_and_size(
+    publish: Publish, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("genes.gtf", b"genes")
+    told(capsys, "fetch", "genes.gtf")
+    before = (data / "genes.gtf").stat()
+    (data / "genes.gtf").write_bytes(b"GENES")
+    os.utime(data / "genes.gtf", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert told(capsys, "verify", "genes.gtf", code=2) == {"genes.gtf": "changed"}
+
+
+def test_files_put_there_by_hand_have_no_checksum(
+    publish: Publish, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("genes.gtf", b"genes")
+    data.mkdir()
+    (data / "genes.gtf").write_bytes(b"mine")
+    assert told(capsys, "verify", "genes.gtf") == {"genes.gtf": "no checksum known"}
+
+
+def test_the_command_says_what_cannot_be_had(publish: Publish, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish("genes.gtf", None)
+    publish("genome.fa", b"genome")
+    assert resources_cli.run(["fetch", "genes.gtf", "genome.fa"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: 1 of 2 resources are missing:\n  genes.gtf, 1 kB: ") and "404 Not Found" in said
+    assert f"to    {data / 'genes.gtf'}" in said and (data / "genome.fa").exists()
+    assert resources_cli.run(["verify", "genom.fa"]) == 2
+    assert capsys.readouterr().err == "error: no resource 'genom.fa'; near matches: genome.fa\n"

@@ -1,0 +1,184 @@
+"""AlphaGenome (Avsec et al. 2026): 1,048,576 bp of sequence to 5,168 human tracks in bins of 1 and of 128 bp.
+
+Run as ``python -m builders.alphagenome`` to build its background.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from builders import sizes
+from builders.alphagenome_tracks import demo_metadata, read_metadata
+from builders.gather import CentralGather
+from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
+from builders.sizes import SIZES, Size
+from chorus_store.errors import InputError, ModelError, TrackTableError
+from chorus_store.sequence import Codes
+from chorus_store.tracks import TrackTable
+
+if TYPE_CHECKING:
+    from builders.alphagenome_torch import TorchAlphaGenome
+
+#: Channels of every head of the published model, padding included.
+CHANNELS = {
+    "atac": 256,
+    "cage": 640,
+    "dnase": 384,
+    "rna_seq": 768,
+    "chip_histone": 1152,
+    "chip_tf": 1664,
+    "splice_sites": 5,
+    "splice_site_usage": 734,
+    "procap": 128,
+}
+_COARSE = {"chip_histone": 128, "chip_tf": 128}
+#: Classes of a splice site, none among them: the channels of this head are not independent.
+_CLASSES = "splice_sites"
+#: Enough bins of 128 bp for the widest window and for what is around it.
+_SMALL_LENGTH_BP = 8_192
+
+
+def _heads(input_length_bp: int) -> tuple[Head, ...]:
+    return tuple(Head(name, _COARSE.get(name, 1), input_length_bp // _COARSE.get(name, 1)) for name in CHANNELS)
+
+
+class AlphaGenome(RnaOracle):
+    """AlphaGenome on PyTorch.
+
+    Parameters
+    ----------
+    tracks : Path or TrackTable
+        The model's metadata, or their table.
+    size : {"full", "small"}
+        ``small`` has the published geometry with a few channels and 8,192 bp of sequence, for tests and
+        demonstrations; it takes any number of tracks.
+
+    Raises
+    ------
+    TrackTableError
+        The table is malformed, names heads or channels that the model does not have, or, at full size, is not of
+        5,168 tracks.
+
+    Examples
+    --------
+    >>> row = ("ATAC/T-cell/.", "atac", 0, "ATAC", "chromatin_accessibility", "T-cell", "", ".")
+    >>> AlphaGenome(TrackTable.from_rows([row]), size="small").bins_by_resolution()
+    {1: 8192}
+    """
+
+    name = "alphagenome"
+    title = "AlphaGenome"
+    licence = "AlphaGenome model terms, non-commercial"
+    restriction = "the weights of AlphaGenome are for non-commercial use only, and not to be passed on"
+    expected_tracks = 5168
+    # One H100 80 GB, batches of 1, seeded random weights, 60,000 exon bins.
+    seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
+        ("cuda", "fp32"): 2.63,
+        ("cuda", "tf32"): 0.65,
+        ("cuda", "bf16"): 0.61,
+    }
+    default_batch = 1
+    input_length_bp = 1_048_576
+    heads = _heads(input_length_bp)
+
+    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full") -> None:
+        if size not in SIZES:
+            raise InputError(f"{size!r} is not one of {', '.join(SIZES)}")
+        self.tracks = tracks if isinstance(tracks, TrackTable) else read_metadata(tracks)
+        if size == "full" and len(self.tracks) != self.expected_tracks:
+            source = "the track table" if isinstance(tracks, TrackTable) else tracks
+            raise TrackTableError(
+                f"{source} has {len(self.tracks):,} tracks where AlphaGenome has {self.expected_tracks:,}; give its "
+                "own metadata (--tracks), or take the small model (--size small)"
+            )
+        unknown = sorted(set(self.tracks.head.tolist()) - set(CHANNELS))
+        if unknown:
+            raise TrackTableError(f"AlphaGenome has no head {', '.join(unknown)}; it has {', '.join(CHANNELS)}")
+        for name, n_channels in CHANNELS.items():
+            if (self.tracks.channel[self.tracks.head == name] >= n_channels).any():
+                raise TrackTableError(f"AlphaGenome's head {name} has {n_channels} channels, and the track table more")
+        self.size = size
+        if size == "small":
+            self.input_length_bp = _SMALL_LENGTH_BP
+            named = set(self.tracks.head.tolist())
+            self.heads = tuple(head for head in _heads(_SMALL_LENGTH_BP) if head.name in named)
+        self._backend: TorchAlphaGenome | None = None
+
+    @classmethod
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """``--size``."""
+        sizes.add_option(options)
+
+    @classmethod
+    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> AlphaGenome:
+        """Make the oracle of the command line; see `Oracle.from_options`."""
+        if tracks is None:
+            raise TrackTableError("AlphaGenome needs its track table (--tracks)")
+        return cls(tracks, size=sizes.asked(args))
+
+    @classmethod
+    def demo_tracks(cls) -> str:
+        """Metadata with every layer."""
+        return demo_metadata()
+
+    @classmethod
+    def resources(cls, args: argparse.Namespace) -> dict[str, str]:
+        """Metadata and weights; see `Oracle.resources`.
+
+        Raises
+        ------
+        InputError
+            Published weights are asked for the small model, which has none.
+        """
+        sizes.require_weights(args)
+        return {"tracks": "alphagenome-tracks", "weights": "alphagenome"}
+
+    def settings(self) -> dict[str, str]:
+        """Size, and which exons the tracks of gene expression are measured over."""
+        return {"size": self.size, **super().settings()}
+
+    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
+        """Make the model ready; see `Oracle.load`.
+
+        ``weights`` is a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds one.
+        """
+        # Imported late: the command line lists oracles and their options without a framework.
+        from builders.alphagenome_torch import HeadTracks, TorchAlphaGenome
+
+        parts = []
+        for head in self.heads:
+            rows = np.flatnonzero(self.tracks.head == head.name)
+            parts.append(HeadTracks(head, rows, CentralGather.of(self, self._channels_of(head, rows), head)))
+        backend = TorchAlphaGenome(parts, self.size)
+        backend.load(weights, device=device, precision=precision, seed=seed)
+        self._backend = backend
+
+    def _channels_of(self, head: Head, rows: npt.NDArray[np.intp]) -> int:
+        if self.size == "small" and head.name != _CLASSES:
+            return int(self.tracks.channel[rows].max()) + 1
+        return CHANNELS[head.name]
+
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        """Predict a batch and keep only its facts; see `RnaOracle.reduce`.
+
+        Raises
+        ------
+        ModelError
+            Nothing is loaded, the sequences have another length, or the device is out of memory.
+        """
+        if self._backend is None:
+            raise ModelError("AlphaGenome is not loaded; call load first")
+        self.check_codes(codes)
+        return self._backend.facts(codes, bins, exons)
+
+
+if __name__ == "__main__":
+    from builders import cli
+
+    raise SystemExit(cli.run(AlphaGenome))

@@ -1,0 +1,74 @@
+"""Where the files of listed models are: with the user, or downloaded once into the data directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from builders import fetch, ledger, resources
+from builders.model_list import TrackModel, is_address
+from chorus_store.errors import InputError
+
+log = logging.getLogger("chorus.models")
+
+
+def located(models: Sequence[TrackModel], folder: Path | None, *, offline: bool) -> dict[str, Path]:
+    """The file of every model, by track; those at an address are downloaded once.
+
+    Parameters
+    ----------
+    models : sequence of TrackModel
+        None of them of random weights.
+    folder : Path or None
+        A folder of the user's; a file there goes before one of the same name anywhere else.
+    offline : bool
+        Never download.
+
+    Returns
+    -------
+    dict of str to Path
+        What cannot be had is logged and has a file that does not exist, like any other model that cannot be loaded.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or a download has changed since.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--weights {folder}: there is no such folder; give that of the models' files")
+    return {model.track: _h5_in(_located(model, folder, offline)) for model in models}
+
+
+def _located(model: TrackModel, folder: Path | None, offline: bool) -> Path:
+    address = is_address(model.source)
+    name = Path(urlsplit(model.source).path if address else model.source).name
+    if folder is not None and (folder / name).exists():
+        return folder / name
+    if not address:
+        return Path(model.source).expanduser()
+    resource = fetch.Resource(f"model of {model.track}", model.source, name, "some 25 MB", "see its publisher")
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        resource = replace(resource, file_name=name.partition(".tar")[0].removesuffix(".tgz"), unpack="untar")
+    home = resources.data_dir() / "chrombpnet"
+    target = home / resource.file_name
+    if target.exists():
+        return ledger.verified(resource, home, "weights")
+    if offline:
+        log.error("%s is not downloaded (--offline): %s", resource.title, model.source)
+        return target
+    try:
+        return fetch.download(resource, home)
+    except fetch.DownloadError as error:
+        log.error("%s cannot be had (%s): %s", resource.title, error, model.source)
+        return target
+
+
+def _h5_in(path: Path) -> Path:
+    """The file itself; of an unpacked archive the model without bias, of the first fold."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.rglob("*.h5"))
+    return next((file for file in files if "nobias" in file.name), files[0] if files else path)

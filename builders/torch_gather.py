@@ -1,0 +1,92 @@
+"""Facts out of a PyTorch model's predictions: its head runs on the needed bins alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from builders.gather import CentralGather
+from builders.oracle import BinArray, Exons, FloatArray
+from builders.torch_runtime import TorchRuntime
+from chorus_store.exon_bins import ExonBins
+
+#: From the bins that are needed, int64 (batch, bin), to their values, float32 (batch, bin, channel).
+Predict = Callable[[torch.Tensor], torch.Tensor]
+
+
+class TorchGather:
+    """Carries out a `CentralGather` on the device.
+
+    Parameters
+    ----------
+    gather : CentralGather
+    runtime : TorchRuntime
+        Where the model runs.
+    """
+
+    def __init__(self, gather: CentralGather, runtime: TorchRuntime) -> None:
+        self._gather, self._device = gather, runtime.device
+        self._columns, self._channels, self._exon_rows, self._exon_channels = map(
+            runtime.table, (gather.columns, gather.channels, gather.exon_rows, gather.exon_channels)
+        )
+
+    def facts(
+        self, predict: Predict, batch: int, bins: BinArray | None, exons: Exons | None = None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Predict the bins that a batch needs, and reduce them; only facts leave the device.
+
+        Parameters
+        ----------
+        predict : callable
+            Called once.
+        batch : int
+            Sequences.
+        bins : ndarray of int32, shape (batch, slot), or None
+        exons : Exons or None
+            None where there are no tracks that are measured over exons.
+
+        Returns
+        -------
+        statistics : ndarray of float32, shape (batch, track)
+        chosen : ndarray of float32, shape (batch, slot, track), or None
+        """
+        none = np.empty((batch, 0), np.int32)
+        exons = exons or Exons(ExonBins.none(batch))
+        window = np.broadcast_to(self._gather.window_bins, (batch, self._gather.stop - self._gather.first))
+        wanted = (
+            window,
+            none if bins is None else bins,
+            exons.mask.padded(),
+            none if exons.slots is None else exons.slots,
+        )
+        indices = torch.from_numpy(np.concatenate(wanted, axis=1).astype(np.int64)).to(self._device)
+        # A bin of −1 is none; the first is predicted in its place, and left out of the facts.
+        parts = predict(indices.clamp(min=0)).split([part.shape[1] for part in wanted], dim=1)
+        absent = (indices < 0).split([part.shape[1] for part in wanted], dim=1)
+        statistics = self._statistics(parts[0], parts[2], absent[2])
+        if bins is None:
+            return statistics, None
+        chosen = parts[1].index_select(2, self._channels)
+        if len(self._exon_rows):
+            chosen[:, :, self._exon_rows] = (
+                torch.nan if exons.slots is None else self._of_exons(parts[3], absent[3], torch.nan)
+            )
+        return statistics, chosen.cpu().numpy()
+
+    def _statistics(self, window: torch.Tensor, masked: torch.Tensor, absent: torch.Tensor) -> FloatArray:
+        """Window sums, and means over exon bins."""
+        columns = [window[:, a:b].sum(dim=1, dtype=torch.float64) for a, b in self._gather.windows]
+        # 0 / 0, which is NaN, where a sequence has no exon bin.
+        sums = self._of_exons(masked, absent, 0.0).sum(dim=1, dtype=torch.float64)
+        columns.append(sums / (~absent).sum(dim=1, keepdim=True))
+        statistics: npt.NDArray[np.float32] = (
+            torch.cat(columns, dim=1).index_select(1, self._columns).float().cpu().numpy()
+        )
+        return statistics
+
+    def _of_exons(self, values: torch.Tensor, absent: torch.Tensor, filling: float) -> torch.Tensor:
+        """Values of the exon tracks, (batch, bin, exon track), and ``filling`` where there is no bin."""
+        return values.index_select(2, self._exon_channels).masked_fill(absent[:, :, None], filling)

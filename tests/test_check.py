@@ -1,0 +1,121 @@
+"""``python -m builders.check``: the template conforms, and what is wrong with a broken one is said in plain words."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import check, template
+from builders.template import MotifScanner
+from chorus_store import npz_file
+from tests import tiny
+
+TEMPLATE = Path(template.__file__).read_text()
+HEADS = 'heads = (Head("motifs", resolution_bp=16, n_bins=64, offset_bp=512),)'
+REDUCED = "return reduce_arrays(self, {head.name: binned}, bins)"
+
+#: What is changed in the template, and what is then found.
+BROKEN = {
+    "syntax": (HEADS, "heads = (", r"line \d+: '\(' was never closed"),
+    "package": ("import numpy as np", "import no_such_package", "there is no module no_such_package; is its package"),
+    "import": ("SHAPE = (8, 4, 3)", "SHAPE = 1 / 0", r"broken\.py, line \d+: ZeroDivisionError"),
+    "script": ('if __name__ == "__main__":', "if True:", "SystemExit"),
+    "no oracle": ("(Oracle)", "(object)", r"no class of broken derives from builders\.oracle\.Oracle"),
+    "abstract": ("    def reduce(", "    def predict(", "not implemented: reduce"),
+    "no name": ('name = "template"', "", "attribute name is missing: lower-case identifier"),
+    "bad name": ('name = "template"', 'name = "My Oracle"', "name is 'My Oracle': it names files and commands"),
+    "no heads": (HEADS, "", "attribute heads is missing: outputs of the model"),
+    "one head": (HEADS, HEADS.replace("(Head", "Head").replace("),)", ")"), "attribute heads is a Head: it must be"),
+    "odd input": ("input_length_bp = 2048", "input_length_bp = 2047", "input_length_bp is 2047: .* must be even"),
+    "few bins": (HEADS, HEADS.replace("16, n_bins=64", "64, n_bins=16"), "16 bins, fewer than the 32"),
+    "outside": (HEADS, HEADS.replace("=512", "=1536"), "head motifs covers bases 1536 to 2560: it must lie inside"),
+    "other head": ('(f"MOTIF{i}", "motifs"', '(f"MOTIF{i}", "profile"', "heads that are not declared: profile"),
+    "from_options": ("        return cls()", "        return cls(args.size)", "from_options fails .*: AttributeError"),
+    "load": ("        if self.motifs.shape", "        raise KeyError('motifs')\n        if self.motifs.shape",
+             r"load\(None, seed=0\) fails in .*broken\.py, line \d+: KeyError: 'motifs'"),
+    "seed": ("default_rng(seed)", "default_rng()", "random weights differ from load to load"),
+    "reduce": ("(head,) = self.heads", "(head, other) = self.heads", r"reduce fails in .*, line \d+: ValueError"),
+    "shape": (REDUCED, "return Reduced(binned.sum(axis=1)[:, :2])", r"statistics .* float32 array of shape \(2, 3\)"),
+    "no bins": (REDUCED, "return reduce_arrays(self, {head.name: binned})", r"bins of reduce .* not NoneType"),
+    "dtype": (REDUCED, "return Reduced(binned.sum(axis=1, dtype=np.float64))", r"not float64 \(2, 3\)"),
+    "not reduced": (REDUCED, "return binned", "reduce returns a ndarray"),
+    "unknown bases": ("one_hot(codes)", "one_hot(codes, unknown=np.nan)", "not finite for sequences with unknown"),
+    "noise": ("np.maximum(", "np.random.random() + np.maximum(", "differ when the same sequences come again"),
+    "shifted output": ("first : stop", "first + 96 : stop + 96", "changes of base 1023 are centred on bin"),
+    "batch": (".mean(axis=2)", ".mean(axis=2) + codes.sum()", "of a batch of 3 differ from those of its sequences"),
+    "window": (REDUCED, "r = " + REDUCED[7:] + "; return Reduced(r.statistics + 1, r.bins)",
+               "statistics differ from the sums of these bins"),
+}  # fmt: skip
+
+
+def test_the_template_conforms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.run(["builders.template"]) == 0
+    assert capsys.readouterr().out == "MotifScanner: conforms\n"
+    assert len(TEMPLATE.splitlines()) < 60
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_is_said(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right, wrong, finding = BROKEN[case]
+    assert right in TEMPLATE
+    file = tmp_path / "broken.py"
+    file.write_text(TEMPLATE.replace(right, wrong))
+    assert check.run([str(file), "--json"]) == 2
+    reports = json.loads(capsys.readouterr().out)["oracles"]
+    assert reports.keys() <= {"MotifScanner", str(file)}
+    (findings,) = reports.values()
+    assert any(re.search(finding, found) for found in findings), findings
+
+
+def test_the_document_shows_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right, wrong, _ = BROKEN["shifted output"]
+    (tmp_path / "mine.py").write_text(TEMPLATE.replace(right, wrong))
+    assert check.run([str(tmp_path / "mine.py")]) == 2
+    shown = Path(__file__).parents[1] / "docs" / "new-oracle.md"
+    assert f"```text\n{capsys.readouterr().out}```" in shown.read_text()
+
+
+@pytest.mark.parametrize("place", ["no_such_file.py", "no_such_module"])
+def test_what_is_not_there(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.run([place]) == 2
+    assert re.match(rf"{place}: does not conform\n  - .*there is no (file|module) {place}", capsys.readouterr().out)
+
+
+def test_options_go_to_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        check.run(["builders.template", "--size", "small"])
+    assert "unrecognized arguments: --size small" in capsys.readouterr().err
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEMPLATE.replace("MotifScanner", "Mine"))
+    for place in ("mine.py", "mine"):
+        done = subprocess.run(
+            [sys.executable, "-m", "builders.check", place],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (0, "Mine: conforms\n", "")
+
+
+def test_the_template_builds_a_background_from_its_weights(tmp_path: Path) -> None:
+    inputs = tiny.write_inputs(tmp_path / "inputs")
+    motifs = np.zeros(template.SHAPE, np.float32)
+    motifs[0, 0] = (1, 2, 3)
+    np.save(tmp_path / "motifs.npy", motifs)
+    from builders import cli
+
+    arguments = tiny.arguments(inputs, tmp_path, "--weights", str(tmp_path / "motifs.npy"))
+    assert cli.run(MotifScanner, arguments) == 0
+    with npz_file.open_npz_file(tmp_path / "template_pertrack.npz") as npz:
+        assert npz.track_ids == ["MOTIF0", "MOTIF1", "MOTIF2"]
+        activity = npz.read("summary_cdfs")
+    # The motifs are the base A, weighed once, twice and three times: about a quarter of the bases of every window.
+    np.testing.assert_allclose(activity[1:], activity[:1] * np.array([[2], [3]]), rtol=1e-5)
+    assert 0.2 < activity[0, -1] / 31 < 0.5
