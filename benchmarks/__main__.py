@@ -4,8 +4,8 @@
     python -m benchmarks --quick    small sizes, in about two minutes; what a run does once weighs more in them
     python -m benchmarks --list     what each one shows
 
-The exit code is 1 if a target was missed or a benchmark failed. The build on an accelerator needs its inputs named:
-``benchmarks.gpu_run`` and ``benchmarks.gpu_checks``.
+The exit code is 1 if a target was missed or a benchmark failed. Some need their inputs named: the build on an
+accelerator, ``benchmarks.gpu_run`` and ``benchmarks.gpu_checks``, and real splice sites, ``benchmarks.splice_sites``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ QUICK = {
     "compaction": "--tracks 128 --memory 256M",
     "npz_export": "--tracks 1500 --repeats 1",
     "store_size": "--tracks 24",
+    "asking": "--tracks 1024 --repeats 3",
+    "lookups": "--tracks 1500",
     "enformer_backends": "--size small",
 }
 

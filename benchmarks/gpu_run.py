@@ -31,7 +31,7 @@ from benchmarks.compaction import BLOCK, SLOTS, compact_perbin, write_facts
 from benchmarks.measure import exit_code, verdict
 from builders.batches import valid_positions
 from builders.enformer import Enformer
-from builders.enformer_torch import MODEL_LENGTH_BP, PRECISIONS, TorchEnformer
+from builders.enformer_torch import MODEL_LENGTH_BP, TorchEnformer
 from builders.gather import CentralGather
 from builders.merge import merge
 from builders.options import parse_size
@@ -39,6 +39,7 @@ from builders.oracle import BinArray
 from builders.pipeline import Build
 from builders.score import Accounting
 from builders.settings import Inputs, Settings
+from builders.torch_runtime import PRECISIONS
 from chorus_store.genome import Genome
 from chorus_store.grid import compact_rows
 from chorus_store.layout import Kind

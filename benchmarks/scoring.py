@@ -113,7 +113,8 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
     genome = Genome(fasta)
     plan = make_plan(genome, BLOCK * units)
     shape = Shape(0, BLOCK * units, n_tracks, SLOTS, BLOCK, n_tracks)
-    store = FactStore.create(folder / "facts.zarr", shape, {"identity": {}}, layout.root_attributes(), {})
+    tables = {"tracks": oracle.tracks.to_dataset()}
+    store = FactStore.create(folder / "facts.zarr", shape, {"identity": {}}, layout.root_attributes(), tables)
     unit = store.units("baselines")[0]
     values = n_tracks * (SLOTS + 1)
 
@@ -131,7 +132,7 @@ def measure(n_tracks: int, units: int, folder: Path) -> None:
           f"{seconds['reference'] * 1e3:.0f} ms; ratio {seconds['reference'] / seconds['ours']:,.0f}")  # fmt: skip
 
     print(f"reducing a position to {values:,} values, one core")
-    facts = UnitFacts(store, oracle, plan, unit)
+    facts = UnitFacts(store, plan, unit)
     codes = np.zeros((BATCH, 8), np.uint8)
     bins = {128: plan.baselines.bins[128][:BATCH]}
     batch = Batch(unit, 0, BATCH, codes, bins, False)

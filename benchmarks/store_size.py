@@ -44,7 +44,7 @@ def store_bytes(path: Path, rows: dict[str, FloatArray], codec: str) -> int:
     with layout.without_zarr_warnings():
         group = zarr.create_group(path, zarr_format=3)
         for cdf, values in rows.items():
-            layout.create_root_array(group, f"{cdf}_cdf", len(values), codec=codec)[...] = values
+            layout.create_cdf_array(group, f"{cdf}_cdf", len(values), codec=codec)[...] = values
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 

@@ -45,7 +45,38 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pe
                 "peak memory over an idle process",
             ],
         ),
+        (
+            "lookups",
+            "--tracks 10 --variants 20 --threads 2",
+            [
+                "one variant over all tracks, numba not loaded",
+                "(track, variant) on one core",
+                "(variant, track) on one core",
+                "faster than np.searchsorted",
+                "speed of 2 threads",
+            ],
+        ),
         ("store_size", "--tracks 2", ["blosc, of the exported NPZ", "pcodec, of the exported NPZ"]),
+        (
+            "asking",
+            "--tracks 8 --repeats 1",
+            [
+                *(
+                    figure
+                    for name in ("PerTrackNormalizer", "accessor", "accessor on xr.open_zarr")
+                    for figure in (
+                        f"first percentile of a process, {name}, faster",
+                        f"its memory, {name}, of the stand-in's",
+                    )
+                ),
+                "open and first percentile, PerTrackNormalizer, faster",
+                "open and first percentile, accessor, faster",
+                "a scalar call",
+                "scalar calls, faster",
+                "one variant over all tracks, loaded",
+                "one variant from a closed store, faster",
+            ],
+        ),
     ],
 )
 def test_figures(
@@ -111,7 +142,9 @@ def test_the_list_is_complete(capsys: pytest.CaptureFixture[str], monkeypatch: p
     programs = {}
     for path in (ROOT / "benchmarks").glob("[!_]*.py"):
         module = ast.parse(path.read_text())
-        if not path.stem.startswith("gpu_") and any(getattr(node, "name", "") == "main" for node in module.body):
+        if not path.stem.startswith(("gpu_", "oracle_", "splice_")) and any(
+            getattr(node, "name", "") == "main" for node in module.body
+        ):
             programs[path.stem] = str(ast.get_docstring(module)).splitlines()[0]
     listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert listed == programs
