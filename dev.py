@@ -20,6 +20,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 EXTRAS = {"demo": "enformer", "test": "enformer,enformer-tf,pcodec,plot,test"}
 
+#: Model packages whose requirements exclude each other, TensorFlow or this Python; what they import is in the extra test.
+WITHOUT_DEPENDENCIES = ("alphagenome-pytorch", "borzoi-pytorch", "cispliceai")
+
 
 def run(*arguments: str) -> None:
     """Run Python of the environment; its failure is ours."""
@@ -41,7 +44,7 @@ def install(extras: str) -> None:
     run(*pip, "torch")  # first and alone: what the constraint names, not what another package would pull in
     run(*pip, "--editable", f".[{extras}]")
     if "test" in extras:
-        run(*pip, "--no-deps", "cispliceai")  # for its weights alone; what it asks for excludes TensorFlow
+        run(*pip, "--no-deps", "--ignore-requires-python", *WITHOUT_DEPENDENCIES)
     stamp.touch()
 
 

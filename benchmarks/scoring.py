@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import exit_code, medians, verdict
 from benchmarks.reference import ReferenceSampler, reference_one_hot, reference_position
 from builders.batches import Batch
-from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, Head, Oracle, Reduced
+from builders.reduction import reduce_arrays
 from builders.score import score
 from builders.unit_facts import UnitFacts
 from chorus_store import layout

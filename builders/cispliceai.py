@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
-from builders.oracle import BinArray, FloatArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, FloatArray, Head, Oracle, Reduced
+from builders.reduction import reduce_arrays
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError
 from chorus_store.sequence import Codes, one_hot_table
 from chorus_store.tracks import TrackTable

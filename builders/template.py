@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from builders import cli
-from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, Head, Oracle, Reduced
+from builders.reduction import reduce_arrays
 from chorus_store.errors import WeightsError
 from chorus_store.sequence import Codes, one_hot
 from chorus_store.tracks import TrackTable

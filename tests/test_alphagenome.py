@@ -14,7 +14,8 @@ from builders import check, cli, conformance
 from builders.alphagenome import CHANNELS as PUBLISHED
 from builders.alphagenome import AlphaGenome
 from builders.alphagenome_tracks import demo_metadata, read_metadata
-from builders.oracle import BinArray, Exons, Reduced, reduce_arrays
+from builders.oracle import BinArray, Exons, Reduced
+from builders.reduction import reduce_arrays
 from builders.resources import RESOURCES
 from chorus_store.errors import InputError, ModelError, TrackTableError, WeightsError
 from chorus_store.exon_bins import ExonBins

@@ -15,7 +15,8 @@ import chorus_store
 from builders import cli, conformance
 from builders.borzoi import Borzoi
 from builders.borzoi_tracks import demo_targets, read_targets
-from builders.oracle import BinArray, Exons, Reduced, reduce_arrays
+from builders.oracle import BinArray, Exons, Reduced
+from builders.reduction import reduce_arrays
 from builders.resources import RESOURCES
 from chorus_store import layout
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, TrackTableError, WeightsError

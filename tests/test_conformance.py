@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from builders import conformance
-from builders.oracle import BinArray, Exons, Head, Oracle, Reduced, RnaOracle, reduce_arrays
+from builders.oracle import BinArray, Exons, Head, Oracle, Reduced, RnaOracle
+from builders.reduction import reduce_arrays
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 

@@ -10,7 +10,7 @@ import pytest
 
 from builders import conformance
 from builders.enformer import Enformer
-from builders.oracle import reduce_arrays
+from builders.reduction import reduce_arrays
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, WeightsError
 from chorus_store.sequence import one_hot
 from chorus_store.tracks import TrackTable

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from builders import cli
-from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, Head, Oracle, Reduced
+from builders.reduction import reduce_arrays
 from chorus_store.facts import FactStore
 from chorus_store.grid import compact_rows
 from chorus_store.sequence import Codes, decode

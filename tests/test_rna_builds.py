@@ -13,8 +13,9 @@ import pytest
 
 import chorus_store
 from builders import cli
-from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle, reduce_arrays
+from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
 from builders.pipeline import Build
+from builders.reduction import reduce_arrays
 from builders.settings import Inputs, Settings
 from chorus_store import layout
 from chorus_store.errors import DeviceMemoryError, PlanError

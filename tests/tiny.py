@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from builders import cli
-from builders.oracle import BinArray, Head, Oracle, Reduced, reduce_arrays
+from builders.oracle import BinArray, Head, Oracle, Reduced
+from builders.reduction import reduce_arrays
 from builders.settings import Inputs
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
