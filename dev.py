@@ -20,7 +20,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 EXTRAS = {"demo": "enformer", "test": "enformer,enformer-tf,pcodec,plot,test"}
 
-#: Model packages whose requirements exclude each other, TensorFlow or this Python; what they import is in the extra test.
+#: Model packages whose requirements exclude each other, TensorFlow or this Python; the extra test has what they import.
 WITHOUT_DEPENDENCIES = ("alphagenome-pytorch", "borzoi-pytorch", "cispliceai")
 
 

@@ -56,7 +56,7 @@ class Borzoi(RnaOracle):
     licence = "CC BY 4.0"
     expected_tracks = 7611
     default_batch = 2
-    # Two cores with AVX-512, from the processor time.
+    # cuda: one H100 80 GB, batches of 2. cpu: two cores with AVX-512, from the processor time.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
         ("cuda", "fp32"): 0.160,
         ("cuda", "tf32"): 0.043,
