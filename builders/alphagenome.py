@@ -17,8 +17,8 @@ from builders import sizes
 from builders.alphagenome_tracks import demo_metadata, read_metadata
 from builders.gather import CentralGather
 from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
-from builders.sizes import SIZES, Size
-from chorus_store.errors import InputError, ModelError, TrackTableError
+from builders.sizes import Size
+from chorus_store.errors import ModelError, TrackTableError
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -88,15 +88,8 @@ class AlphaGenome(RnaOracle):
     heads = _heads(input_length_bp)
 
     def __init__(self, tracks: Path | TrackTable, *, size: Size = "full") -> None:
-        if size not in SIZES:
-            raise InputError(f"{size!r} is not one of {', '.join(SIZES)}")
-        self.tracks = tracks if isinstance(tracks, TrackTable) else read_metadata(tracks)
-        if size == "full" and len(self.tracks) != self.expected_tracks:
-            source = "the track table" if isinstance(tracks, TrackTable) else tracks
-            raise TrackTableError(
-                f"{source} has {len(self.tracks):,} tracks where AlphaGenome has {self.expected_tracks:,}; give its "
-                "own metadata (--tracks), or take the small model (--size small)"
-            )
+        remedy = "its own metadata"
+        self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_metadata, remedy)
         unknown = sorted(set(self.tracks.head.tolist()) - set(CHANNELS))
         if unknown:
             raise TrackTableError(f"AlphaGenome has no head {', '.join(unknown)}; it has {', '.join(CHANNELS)}")

@@ -14,9 +14,9 @@ from builders import sizes
 from builders.borzoi_tracks import demo_targets, read_targets
 from builders.gather import CentralGather
 from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
-from builders.sizes import SIZES, Size
+from builders.sizes import Size
 from builders.targets import HEAD
-from chorus_store.errors import InputError, ModelError, TrackTableError
+from chorus_store.errors import ModelError, TrackTableError
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -67,15 +67,8 @@ class Borzoi(RnaOracle):
     heads = (Head(HEAD, RESOLUTION_BP, 6144, 163_840),)
 
     def __init__(self, tracks: Path | TrackTable, *, size: Size = "full") -> None:
-        if size not in SIZES:
-            raise InputError(f"{size!r} is not one of {', '.join(SIZES)}")
-        self.tracks = tracks if isinstance(tracks, TrackTable) else read_targets(tracks)
-        if size == "full" and len(self.tracks) != self.expected_tracks:
-            source = "the track table" if isinstance(tracks, TrackTable) else tracks
-            raise TrackTableError(
-                f"{source} has {len(self.tracks):,} tracks where Borzoi predicts {self.expected_tracks:,}; "
-                "give the targets.txt of borzoi-pytorch (--tracks), or take the small model (--size small)"
-            )
+        remedy = "the targets.txt of borzoi-pytorch"
+        self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_targets, remedy)
         self.size = size
         self._backend: TorchBorzoi | None = None
 

@@ -15,7 +15,7 @@ from builders import sizes
 from builders.enformer_tracks import demo_targets, read_targets
 from builders.gather import CentralGather
 from builders.oracle import BinArray, FloatArray, Head, Oracle, Reduced
-from builders.sizes import SIZES, Size
+from builders.sizes import Size
 from builders.targets import HEAD
 from chorus_store.errors import InputError, ModelError, TrackTableError
 from chorus_store.sequence import Codes
@@ -79,16 +79,10 @@ class Enformer(Oracle):
     heads = (Head(HEAD, RESOLUTION_BP, 896, 139_264),)
 
     def __init__(self, tracks: Path | TrackTable, *, backend: BackendName = "torch", size: Size = "full") -> None:
-        for value, allowed in ((backend, get_args(BackendName)), (size, SIZES)):
-            if value not in allowed:
-                raise InputError(f"{value!r} is not one of {', '.join(allowed)}")
-        self.tracks = tracks if isinstance(tracks, TrackTable) else read_targets(tracks)
-        if size == "full" and len(self.tracks) != self.expected_tracks:
-            source = "the track table" if isinstance(tracks, TrackTable) else tracks
-            raise TrackTableError(
-                f"{source} has {len(self.tracks):,} tracks where Enformer predicts {self.expected_tracks:,}; "
-                "give the published targets_human.txt (--tracks), or take the small model (--size small)"
-            )
+        if backend not in get_args(BackendName):
+            raise InputError(f"{backend!r} is not one of {', '.join(get_args(BackendName))}")
+        remedy = "the published targets_human.txt"
+        self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_targets, remedy)
         self.backend = backend
         self.size = size
         self._backend: Backend | None = None

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from builders import sei_tracks
+from builders import sei_tracks, sizes
 from builders.oracle import BinArray, Encoding, Head, Oracle, Reduced, Workload
 from builders.sei_tracks import CLASS_NAMES, CLASSES, N_PROFILES, PROFILES
+from builders.sizes import SIZES, Size
 from chorus_store.errors import InputError, ModelError
 from chorus_store.sequence import Codes
 
 if TYPE_CHECKING:
     from builders.sei_torch import TorchSei
 
-Size = Literal["full", "small"]
 Strands = Literal["forward", "mean"]
 N_VALUES = (0.0, 0.25)
 
@@ -83,7 +83,7 @@ class Sei(Oracle):
         rescale_histones: bool = False,
         size: Size = "full",
     ) -> None:
-        for value, allowed in ((strands, get_args(Strands)), (n_value, N_VALUES), (size, get_args(Size))):
+        for value, allowed in ((strands, get_args(Strands)), (n_value, N_VALUES), (size, SIZES)):
             if value not in allowed:
                 raise InputError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
         if names is None and (profiles or rescale_histones):
@@ -115,16 +115,14 @@ class Sei(Oracle):
             "--rescale-histones", action="store_true",
             help="take nucleosome occupancy out of the class scores of variants, as the authors do",
         )  # fmt: skip
-        options.add_argument(
-            "--size", choices=get_args(Size), help="small: a few channels, for trying out (default full; --demo: small)"
-        )
+        sizes.add_option(options)
 
     @classmethod
     def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Sei:
         """Make the oracle of the command line; see `Oracle.from_options`."""
         if args.rescale_histones and args.batch % 2:
             raise InputError(f"--rescale-histones takes alleles in pairs: --batch must be even, not {args.batch}")
-        names, size = None if tracks is None else sei_tracks.read_names(tracks), _size(args)
+        names, size = None if tracks is None else sei_tracks.read_names(tracks), sizes.asked(args)
         if names is not None and tracks is not None and size == "full":
             sei_tracks.check_number(names, tracks)
         return cls(
@@ -156,8 +154,7 @@ class Sei(Oracle):
         InputError
             Published weights are asked for the small model, which has none.
         """
-        if _size(args) == "small" and args.weights is None and args.random_weights is None:
-            raise InputError("the small model has no published weights; give --random-weights SEED or --weights DIR")
+        sizes.require_weights(args)
         names = {"tracks": "sei-profiles"} if args.profiles or args.rescale_histones else {}
         return {"weights": "sei", **names}
 
@@ -208,11 +205,6 @@ class Sei(Oracle):
             raise ModelError("Sei is not loaded; call load first")
         self.check_codes(codes)
         return Reduced(self._backend.facts(codes, with_profiles=self._with_profiles, alleles=alleles))
-
-
-def _size(args: argparse.Namespace) -> Size:
-    """The size asked for, or the one that suits a demonstration or a real run."""
-    return args.size or ("small" if args.demo else "full")
 
 
 if __name__ == "__main__":

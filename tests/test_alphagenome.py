@@ -233,7 +233,7 @@ def test_the_published_metadata(shared: Path) -> None:
 
 
 def test_tables_that_do_not_fit(metadata: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrackTableError, match="has 52 tracks where AlphaGenome has 5,168"):
+    with pytest.raises(TrackTableError, match="has 52 tracks where AlphaGenome predicts 5,168"):
         AlphaGenome(metadata)
     with pytest.raises(InputError, match="'tiny' is not one of full, small"):
         AlphaGenome(metadata, size="tiny")  # type: ignore[arg-type]
