@@ -17,6 +17,7 @@ import numpy.typing as npt
 from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError
 from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, COUNT_KEYS, TRACK_IDS, check
 from chorus_store.npz_members import Member, NpzMembers
+from chorus_store.opening import ascends
 from chorus_store.places import is_url, open_file
 
 if TYPE_CHECKING:
@@ -189,19 +190,13 @@ class NpzFile:
             raise SchemaError(f"{name} of {self.name} is negative for track {track}; export the file again")
         if name in CDF_KEYS:
             for start in range(0, len(array), _CHECKED_ROWS):
-                good = _ascends(array[start : start + _CHECKED_ROWS])
+                good = ascends(array[start : start + _CHECKED_ROWS])
                 if not good.all():
                     track = self.track_ids[first + start + int(np.argmin(good))]
                     raise CorruptStoreError(
                         f"{name} of {self.name} has a row that does not ascend or is not finite, of track {track}; "
                         "export the file again"
                     )
-
-
-def _ascends(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Whether each row is finite and ascending; a NaN does not ascend, and infinities stand at the ends."""
-    ascending = (rows[:, 1:] >= rows[:, :-1]).all(axis=1)
-    return ascending & np.isfinite(rows[:, 0]) & np.isfinite(rows[:, -1])
 
 
 def open_npz_file(

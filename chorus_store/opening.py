@@ -141,6 +141,25 @@ def reading(what: str) -> Iterator[None]:
         raise CorruptStoreError(f"{what} cannot be read ({error}); copy or publish the store again") from error
 
 
+def ascends(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    """Whether each row is finite and ascending; a NaN does not ascend, and infinities stand at the ends.
+
+    Parameters
+    ----------
+    rows : ndarray of float, shape (..., quantile)
+
+    Returns
+    -------
+    ndarray of bool, shape (...)
+
+    Examples
+    --------
+    >>> ascends(np.array([[1.0, 1.0, 2.0], [2.0, 1.0, 3.0], [1.0, np.nan, 2.0], [-np.inf, 0.0, 1.0]])).tolist()
+    [True, False, False, False]
+    """
+    return np.asarray((rows[..., 1:] >= rows[..., :-1]).all(axis=-1) & np.isfinite(rows[..., [0, -1]]).all(axis=-1))
+
+
 def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
     """Refuse rows of a CDF that cannot be one; to be called on rows just read.
 
@@ -156,8 +175,7 @@ def require_rows(rows: npt.NDArray[np.floating[Any]], name: str) -> None:
     CorruptStoreError
         A row is missing (Zarr fills a lost chunk with NaN), is not finite, or does not ascend.
     """
-    ends = rows[..., [0, -1]]
-    if np.isnan(ends).any():
+    if np.isnan(rows[..., [0, -1]]).any():
         raise CorruptStoreError(f"rows of {name} are missing; copy or publish the store again")
-    if not (np.isfinite(ends).all() and (rows[..., 1:] >= rows[..., :-1]).all()):
+    if not ascends(rows).all():
         raise CorruptStoreError(f"rows of {name} are not finite and ascending; copy or publish the store again")
