@@ -18,7 +18,6 @@ from builders.oracle import BinArray, Exons, Reduced
 from builders.reduction import reduce_arrays
 from builders.resources import RESOURCES
 from chorus_store.errors import InputError, ModelError, TrackTableError, WeightsError
-from chorus_store.exon_bins import ExonBins
 from chorus_store.sequence import one_hot
 from chorus_store.tracks import TrackTable
 
@@ -28,6 +27,7 @@ pytest.importorskip("alphagenome_pytorch.heads", reason="alphagenome-pytorch 0.3
 from builders.alphagenome_model import architecture, head_of  # noqa: E402
 from builders.alphagenome_torch import _random_weights  # noqa: E402
 from builders.checkpoints import install, shapes_of  # noqa: E402
+from tests.exon_requests import exons_of  # noqa: E402
 
 LENGTH = 8192
 CHANNELS = {  # of the small model's heads: the highest channel of the demonstration's tracks, plus 1
@@ -90,14 +90,9 @@ def random_codes(n: int, seed: int = 0) -> np.ndarray:
 def request_of(masks: list[list[tuple[int, int]]], seed: int = 0) -> tuple[dict[int, BinArray], Exons]:
     """Random bins of both resolutions, and these runs of exon bins with some of them in the slots."""
     rng = np.random.default_rng(seed)
-    runs = np.array([run for mask in masks for run in mask], np.int32).reshape(-1, 2)
-    mask = ExonBins(np.cumsum([0, *map(len, masks)]), runs[:, 0], runs[:, 1])
-    slots = np.full((len(masks), 32), -1, np.int32)
-    for i, row in enumerate(slots):
-        some = rng.permutation(mask.at(i))[:32]
-        row[: len(some)] = some
+    exons = exons_of(masks, rng)
     bins = {bp: rng.integers(0, LENGTH // bp, (len(masks), 32), dtype=np.int32) for bp in (1, 128)}
-    return bins, Exons(mask, slots)
+    return bins, exons
 
 
 MASKS = [[(0, 3), (900, 1400), (4000, 4100), (LENGTH - 1, LENGTH)], [], [(4095, 4096)]]

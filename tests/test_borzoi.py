@@ -20,7 +20,6 @@ from builders.reduction import reduce_arrays
 from builders.resources import RESOURCES
 from chorus_store import layout
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, TrackTableError, WeightsError
-from chorus_store.exon_bins import ExonBins
 from chorus_store.layout import Kind
 from chorus_store.plan import Plan
 from chorus_store.sequence import Codes, decode, one_hot
@@ -33,6 +32,7 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 from builders.borzoi_torch import architecture, random_weights  # noqa: E402
 from builders.checkpoints import install, shapes_of  # noqa: E402
 from builders.gather import CentralGather  # noqa: E402
+from tests.exon_requests import exons_of  # noqa: E402
 
 LENGTH, N_BINS, OFFSET = 524_288, 6144, 163_840
 KINDS: tuple[Kind, Kind] = ("variants", "baselines")
@@ -88,13 +88,8 @@ def random_codes(n: int, seed: int = 0) -> np.ndarray:
 def request_of(masks: list[list[tuple[int, int]]], seed: int = 0) -> tuple[dict[int, BinArray], Exons]:
     """Random bins, and these runs of exon bins with some of them in the slots."""
     rng = np.random.default_rng(seed)
-    runs = np.array([run for mask in masks for run in mask], np.int32).reshape(-1, 2)
-    mask = ExonBins(np.cumsum([0, *map(len, masks)]), runs[:, 0], runs[:, 1])
-    slots = np.full((len(masks), 32), -1, np.int32)
-    for i, row in enumerate(slots):
-        some = rng.permutation(mask.at(i))[:32]
-        row[: len(some)] = some
-    return {32: rng.integers(0, N_BINS, (len(masks), 32), dtype=np.int32)}, Exons(mask, slots)
+    exons = exons_of(masks, rng)
+    return {32: rng.integers(0, N_BINS, (len(masks), 32), dtype=np.int32)}, exons
 
 
 MASKS = [[(0, 3), (900, 950), (3060, 3080), (6143, 6144)], [], [(3071, 3072)]]
