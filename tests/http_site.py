@@ -74,8 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.site.sent += len(body)  # before the client can know: it may clear the counts at once
         self.end_headers()
-        self.site.sent += len(body)
         self.wfile.write(body[: len(body) // 2] if broken else body)
 
     def log_message(self, *args: object) -> None:
