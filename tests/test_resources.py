@@ -178,6 +178,15 @@ def test_a_silent_host_costs_seconds_at_most(monkeypatch: pytest.MonkeyPatch) ->
         assert time.monotonic() - started < 3
 
 
+def test_what_is_got_by_hand_is_not_downloaded(site: Site, publish: Publish, data: Path) -> None:
+    publish("page", b"<html>", unpack="by hand")
+    with pytest.raises(MissingResourceError, match=rf"by hand\n +from +{site.url}/page\n.*\(a folder of them\)"):
+        resolve({"weights": "page"})
+    (data / "page").mkdir(parents=True)
+    (data / "page/weights.ckpt").write_bytes(b"found by somebody")
+    assert resolve({"weights": "page"}, offline=True) == {"weights": data / "page"}
+
+
 def test_offline_asks_nobody(site: Site, publish: Publish) -> None:
     publish("genome.fa", GENOME)
     with pytest.raises(MissingResourceError, match=r"not downloaded \(--offline\)"):
