@@ -1,0 +1,1 @@
+"""The checks of `chorus_store.validation`, by what they look at."""
