@@ -23,6 +23,9 @@ EXTRAS = {"demo": "enformer", "test": "enformer,enformer-tf,pcodec,plot,test"}
 #: Model packages whose requirements exclude each other, TensorFlow or this Python; the extra test has what they import.
 WITHOUT_DEPENDENCIES = ("alphagenome-pytorch", "borzoi-pytorch", "cispliceai")
 
+#: Whole files of tests, because those of one share what is expensive to make.
+SIDE_BY_SIDE = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+
 
 def run(*arguments: str) -> None:
     """Run Python of the environment; its failure is ours."""
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> None:
         rest.remove("--slow")
     else:
         rest = ["-m", "not slow", *rest]
-    run("-m", "pytest", *rest)
+    run("-m", "pytest", *SIDE_BY_SIDE, *rest)
 
 
 if __name__ == "__main__":

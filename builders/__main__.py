@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 from collections.abc import Sequence
 
-from builders import ORACLES
-from builders.oracle import Oracle
+from builders import ORACLES, load_oracle
 from chorus_store import console
 
 
@@ -22,8 +20,8 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     rows = []
-    for name, attribute in ORACLES.items():
-        oracle: type[Oracle] = getattr(importlib.import_module(f"builders.{name}"), attribute)
+    for name in ORACLES:
+        oracle = load_oracle(name)
         rows.append({"name": name, "title": oracle.title, "tracks": oracle.expected_tracks, "licence": oracle.licence})
     if args.json:
         print(json.dumps(rows, indent=2))

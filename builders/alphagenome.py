@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from builders import sizes
+from builders import rna_masks, sizes
 from builders.alphagenome_tracks import demo_metadata, read_metadata
 from builders.gather import CentralGather
 from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
+from builders.rna_masks import RnaMask
 from builders.sizes import Size
 from chorus_store.errors import ModelError, TrackTableError
+from chorus_store.layout import Kind
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -58,6 +60,8 @@ class AlphaGenome(RnaOracle):
     size : {"full", "small"}
         ``small`` has the published geometry with a few channels and 8,192 bp of sequence, for tests and
         demonstrations; it takes any number of tracks.
+    rna_mask : {"exons", "gene"}
+        What the background of RNA tracks is of; see `RnaOracle`.
 
     Raises
     ------
@@ -77,6 +81,9 @@ class AlphaGenome(RnaOracle):
     licence = "AlphaGenome model terms, non-commercial"
     restriction = "the weights of AlphaGenome are for non-commercial use only, and not to be passed on"
     expected_tracks = 5168
+    expected_exon_tracks = 667
+    # GENCODE v44; baseline positions without cCREs.
+    genes_per_position: ClassVar[Mapping[Kind, float]] = {"variants": 7.3, "baselines": 9.5}
     # One H100 80 GB, batches of 1, seeded random weights, 60,000 exon bins.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
         ("cuda", "fp32"): 2.63,
@@ -87,7 +94,7 @@ class AlphaGenome(RnaOracle):
     input_length_bp = 1_048_576
     heads = _heads(input_length_bp)
 
-    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full") -> None:
+    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full", rna_mask: RnaMask = "exons") -> None:
         remedy = "its own metadata"
         self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_metadata, remedy)
         unknown = sorted(set(self.tracks.head.tolist()) - set(CHANNELS))
@@ -97,6 +104,7 @@ class AlphaGenome(RnaOracle):
             if (self.tracks.channel[self.tracks.head == name] >= n_channels).any():
                 raise TrackTableError(f"AlphaGenome's head {name} has {n_channels} channels, and the track table more")
         self.size = size
+        self.rna_mask = rna_mask
         if size == "small":
             self.input_length_bp = _SMALL_LENGTH_BP
             named = set(self.tracks.head.tolist())
@@ -105,15 +113,16 @@ class AlphaGenome(RnaOracle):
 
     @classmethod
     def add_options(cls, options: argparse._ArgumentGroup) -> None:
-        """``--size``."""
+        """``--size`` and ``--rna-mask``."""
         sizes.add_option(options)
+        rna_masks.add_option(options)
 
     @classmethod
     def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> AlphaGenome:
         """Make the oracle of the command line; see `Oracle.from_options`."""
         if tracks is None:
             raise TrackTableError("AlphaGenome needs its track table (--tracks)")
-        return cls(tracks, size=sizes.asked(args))
+        return cls(tracks, size=sizes.asked(args), rna_mask=args.rna_mask)
 
     @classmethod
     def demo_tracks(cls) -> str:

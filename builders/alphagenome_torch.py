@@ -83,21 +83,24 @@ class TorchAlphaGenome:
         """Window sums, means over exon bins and chosen bins; only they leave the device."""
         batch = len(codes)
         statistics = np.empty((batch, self._n_tracks), np.float32)
-        chosen = None
+        chosen = genes = None
         if bins:
             chosen = np.empty((batch, next(iter(bins.values())).shape[1], self._n_tracks), np.float32)
         with self._runtime.inference():
             embeddings = self.embeddings(self._runtime.one_hot(codes, self._one_hot))
             for part, gather in zip(self._heads, self._gathers, strict=True):
-                statistics[:, part.rows], values = gather.facts(
+                facts = gather.facts(
                     partial(self.predict, part, embeddings),
                     batch,
                     bins[part.head.resolution_bp] if bins else None,
                     exons if len(part.gather.exon_rows) else None,
                 )
+                statistics[:, part.rows] = facts.statistics
                 if chosen is not None:
-                    chosen[:, :, part.rows] = values
-        return Reduced(statistics, chosen)
+                    chosen[:, :, part.rows] = facts.bins
+                if facts.genes is not None:
+                    genes = facts.genes
+        return Reduced(statistics, chosen, genes)
 
     def embeddings(self, one_hot: torch.Tensor) -> Embeddings:
         """The trunk: encoder, transformer and decoder.

@@ -86,7 +86,7 @@ def _exons(plan: Plan, kind: Kind, rows: npt.NDArray[np.intp]) -> Exons | None:
     if mask is None:
         return None
     slots = plan.baselines.exon_slots if kind == "baselines" else None
-    return Exons(mask, slots).take(rows)
+    return Exons(mask, slots, plan.part(kind).genes).take(rows)
 
 
 def _sequences(plan: Plan, genome: Genome, kind: Kind, rows: npt.NDArray[np.intp]) -> Iterator[Codes]:

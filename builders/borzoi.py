@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from builders import sizes
+from builders import rna_masks, sizes
 from builders.borzoi_tracks import demo_targets, read_targets
 from builders.gather import CentralGather
 from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
+from builders.rna_masks import RnaMask
 from builders.sizes import Size
 from builders.targets import HEAD
 from chorus_store.errors import ModelError, TrackTableError
+from chorus_store.layout import Kind
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
@@ -38,6 +40,8 @@ class Borzoi(RnaOracle):
     size : {"full", "small"}
         ``small`` has the published geometry with a few channels, for tests and demonstrations; it takes any
         number of tracks.
+    rna_mask : {"exons", "gene"}
+        What the background of RNA tracks is of; see `RnaOracle`.
 
     Raises
     ------
@@ -55,6 +59,9 @@ class Borzoi(RnaOracle):
     title = "Borzoi"
     licence = "CC BY 4.0"
     expected_tracks = 7611
+    expected_exon_tracks = 1543
+    # GENCODE v44; baseline positions without cCREs.
+    genes_per_position: ClassVar[Mapping[Kind, float]] = {"variants": 1.7, "baselines": 2.4}
     default_batch = 2
     # cuda: one H100 80 GB, batches of 2. cpu: two cores with AVX-512, from the processor time.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
@@ -66,27 +73,29 @@ class Borzoi(RnaOracle):
     input_length_bp = 524_288
     heads = (Head(HEAD, RESOLUTION_BP, 6144, 163_840),)
 
-    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full") -> None:
+    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full", rna_mask: RnaMask = "exons") -> None:
         remedy = "the targets.txt of borzoi-pytorch"
         self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_targets, remedy)
         self.size = size
+        self.rna_mask = rna_mask
         self._backend: TorchBorzoi | None = None
 
     @classmethod
     def add_options(cls, options: argparse._ArgumentGroup) -> None:
-        """``--fold`` and ``--size``."""
+        """``--fold``, ``--size`` and ``--rna-mask``."""
         options.add_argument(
             "--fold", type=int, choices=range(FOLDS), default=0,
             help="which of the published replicates is downloaded (default 0)",
         )  # fmt: skip
         sizes.add_option(options)
+        rna_masks.add_option(options)
 
     @classmethod
     def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Borzoi:
         """Make the oracle of the command line; see `Oracle.from_options`."""
         if tracks is None:
             raise TrackTableError("Borzoi needs its track table (--tracks)")
-        return cls(tracks, size=sizes.asked(args))
+        return cls(tracks, size=sizes.asked(args), rna_mask=args.rna_mask)
 
     @classmethod
     def demo_tracks(cls) -> str:
@@ -132,8 +141,7 @@ class Borzoi(RnaOracle):
         if self._backend is None:
             raise ModelError("Borzoi is not loaded; call load first")
         self.check_codes(codes)
-        statistics, chosen = self._backend.facts(codes, bins.get(RESOLUTION_BP) if bins else None, exons)
-        return Reduced(statistics, chosen)
+        return self._backend.facts(codes, bins.get(RESOLUTION_BP) if bins else None, exons)
 
 
 if __name__ == "__main__":

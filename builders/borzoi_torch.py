@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.gather import CentralGather
-from builders.oracle import BinArray, Exons, FloatArray
+from builders.oracle import BinArray, Exons, Reduced
 from builders.quiet_transformers import transformers_without_tensorflow
 from chorus_store.errors import BackendUnavailableError
 from chorus_store.sequence import Codes, one_hot_table
@@ -59,7 +59,7 @@ class TorchBorzoi:
         self._one_hot = runtime.table(one_hot_table())
         self._facts = TorchGather(self._gather, runtime).facts
 
-    def facts(self, codes: Codes, bins: BinArray | None, exons: Exons | None) -> tuple[FloatArray, FloatArray | None]:
+    def facts(self, codes: Codes, bins: BinArray | None, exons: Exons | None) -> Reduced:
         """Window sums, means over exon bins and chosen bins; only they leave the device."""
         with self._runtime.inference():
             one_hot = self._runtime.one_hot(codes, self._one_hot)

@@ -40,6 +40,8 @@ LAYERS: Mapping[Family, Mapping[str, str]] = {
         "logcounts_predictions": "counts_out",
     },
 }
+#: Deflate cannot do better than this.
+_MAX_RATIO = 1032
 #: Prefix of the layers of a ChromBPNet whose bias was factored out.
 _PREFIX = "wo_bias_"
 _KINDS = {"kernel": "weight", "bias": "bias"}
@@ -91,7 +93,7 @@ def read_h5(path: Path) -> KerasModel:
     try:
         with h5py.File(path, "r") as file:
             pairs = list(_layers(file))
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged bytes
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises for damaged bytes
         raise WeightsError(f"{path} cannot be read as HDF5 ({_first_line(error)}); {_REMEDY}") from error
     layers = dict(pairs)
     if len(layers) < len(pairs):
@@ -119,6 +121,8 @@ def _layers(file: h5py.File) -> Iterator[tuple[str, dict[str, Any]]]:
 
         def keep(path: str, item: Any, arrays: dict[str, Any] = arrays) -> None:
             if isinstance(item, h5py.Dataset):
+                if item.nbytes > _MAX_RATIO * item.id.get_storage_size():
+                    raise ValueError(f"{path} declares {item.nbytes:,} bytes, more than it holds")
                 arrays[path.rpartition("/")[2].partition(":")[0]] = item[()]
 
         if isinstance(group, h5py.Group):

@@ -6,33 +6,29 @@ import argparse
 import json
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from builders import demo, estimate, resources
+from builders import demo, estimate, input_files, memory, preflight
 from builders.devices import default_device
-from builders.merge import check_memory, check_options, merge
+from builders.merge import merge
 from builders.options import parser_of
-from builders.oracle import Oracle, RnaOracle
+from builders.oracle import Oracle
 from builders.pipeline import Build
-from builders.settings import KINDS_OF_PART, MERGING_PARTS, Inputs, Settings
-from chorus_store import console
+from builders.settings import KINDS_OF_PART, MERGING_PARTS, Settings
+from chorus_store import claims, console
 from chorus_store.background import backgrounds_folder
 from chorus_store.budget import Sampler
 from chorus_store.errors import InputError
 from chorus_store.plan import PlanOptions
 from chorus_store.publish import PublishOptions
 from chorus_store.swap import recover
+from chorus_store.units import KINDS
 
 log = logging.getLogger("chorus")
-
-_INPUTS = ("fasta", "gtf", "ccres", "tracks", "weights")
 
 
 def run(oracle: type[Oracle], argv: Sequence[str] | None = None) -> int:
@@ -63,10 +59,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _main(oracle_class: type[Oracle], argv: Sequence[str]) -> int:
     args = parser_of(oracle_class).parse_args(argv)
     _log_to_stderr(args.verbose)
-    settings = _settings(oracle_class, args)
+    settings = settings_of(oracle_class, args, argv)
     if args.dry_run:
-        workload, merging = oracle_class.workload(args), args.part in MERGING_PARTS
-        report = estimate.describe(oracle_class, workload, settings, KINDS_OF_PART[args.part], merging)
+        report = preflight.foresee(oracle_class, args, settings)
         print(json.dumps(report, indent=2) if args.json else estimate.render(report))
         return 0
     summary = _build(oracle_class, args, settings)
@@ -79,23 +74,24 @@ def _build(oracle_class: type[Oracle], args: argparse.Namespace, settings: Setti
     summary: dict[str, Any] = {"store": str(path)}
     kinds = KINDS_OF_PART[args.part]
     recover(path)
-    if args.part in MERGING_PARTS:
-        check_options(settings)
-    if kinds:
-        oracle, inputs = _prepare(oracle_class, args, settings)
-        build = Build(oracle, inputs, settings)
-        if args.part in MERGING_PARTS:
-            check_memory(settings, build.store.shape)
+    if not kinds:
+        preflight.before_merge(oracle_class, settings)
+    else:
+        inputs = input_files.find(oracle_class, args, settings)
+        oracle, materials = preflight.prepare(oracle_class, args, inputs, settings)
+        build = Build(oracle, inputs, settings, materials)
         try:
             for kind in kinds:
                 summary[kind] = build.score(kind).__dict__
         except KeyboardInterrupt:
             log.warning("interrupted; finished units are kept: the same command continues where this one stopped")
             raise
-        left = sum(len(build.store.missing(kind)) for kind in ("variants", "baselines"))
-        if left and args.part in MERGING_PARTS and settings.shard[1] > 1:
-            log.warning("%d units belong to other shards; run --part merge once they are done", left)
-            return summary
+        left = [unit.name for kind in KINDS for unit in build.store.missing(kind)]
+        if left and args.part in MERGING_PARTS:
+            if settings.shard[1] > 1:
+                log.warning("%d units belong to other shards; run --part merge once they are done", len(left))
+                return summary
+            claims.require_free(path, left)
     if args.part in MERGING_PARTS:
         summary["npz"] = str(merge(path, oracle_class.name, settings))
         if args.demo:
@@ -103,31 +99,8 @@ def _build(oracle_class: type[Oracle], args: argparse.Namespace, settings: Setti
     return summary
 
 
-def _prepare(oracle_class: type[Oracle], args: argparse.Namespace, settings: Settings) -> tuple[Oracle, Inputs]:
-    """Resolve all resources, then make the oracle."""
-    if args.demo:
-        own = [f"--{name}" for name in _INPUTS if getattr(args, name) is not None]
-        if own:
-            raise InputError(f"--demo brings inputs of its own; leave out {', '.join(own)}")
-        folder, margin = settings.folder / "demo_inputs", demo.margin_of(oracle_class)
-        inputs = demo.write_inputs(folder, oracle_class.demo_tracks(), margin)
-        return oracle_class.from_options(args, inputs.tracks), inputs
-    wanted = {"fasta": "hg38", **oracle_class.resources(args)}
-    plan = settings.plan
-    if plan.n_tss or plan.n_gene_bodies or issubclass(oracle_class, RnaOracle):
-        wanted["gtf"] = "gencode"
-    if any(plan.ccre_counts.values()):
-        wanted["ccres"] = "ccres"
-    if args.random_weights is not None:
-        wanted.pop("weights", None)
-    # Annotations that no set is drawn from are left out; an oracle may take tracks and weights that have no address.
-    given = {option: getattr(args, option) for option in {**wanted, "tracks": "", "weights": ""}}
-    files = resources.resolve(wanted, given, offline=args.offline)
-    inputs = Inputs(**files)
-    return oracle_class.from_options(args, inputs.tracks), inputs
-
-
-def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
+def settings_of(oracle: type[Oracle], args: argparse.Namespace, argv: Sequence[str] = ()) -> Settings:
+    """What a command line asks for; ``argv`` is the text of it, for the record."""
     if args.random_weights is not None and args.weights is not None:
         raise InputError("--random-weights and --weights exclude each other")
     base = demo.plan_of(oracle) if args.demo else PlanOptions(**oracle.plan_defaults)
@@ -138,10 +111,10 @@ def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
         if name != "all" and name not in counts:
             raise InputError(f"unknown cCRE class {name!r}; known classes: {', '.join(counts)}")
         counts.update(dict.fromkeys(counts, n) if name == "all" else {name: n})
-    memory = args.memory or max(psutil.virtual_memory().available // 2, 2**28)
+    budget = args.memory or max(memory.available() // 2, 2**28)
     return Settings(
         folder=backgrounds_folder(args.out),
-        assembly="synthetic" if args.demo else oracle.assembly,
+        assembly=demo.ASSEMBLY if args.demo else oracle.assembly,
         demo=args.demo or args.random_weights is not None,
         device=_device(args),
         precision=args.precision,
@@ -153,12 +126,13 @@ def _settings(oracle: type[Oracle], args: argparse.Namespace) -> Settings:
         publish=PublishOptions(
             sampler=Sampler(args.sampler, args.capacity),
             codec=args.codec,
-            memory_bytes=memory,
+            memory_bytes=budget,
             workers=args.workers,
             discard_facts=args.discard_facts,
+            allow_fewer_tracks=args.allow_fewer_tracks,
         ),
         dask=args.dask,
-        command=[f"builders.{oracle.name}", *sys.argv[1:]],
+        command=[f"builders.{oracle.name}", *argv],
     )
 
 

@@ -6,13 +6,14 @@ sentences; an empty list means that it conforms. `check` runs them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from builders.oracle import BinArray, Exons, FloatArray, Head, Oracle, Reduced, RnaOracle
 from chorus_store.exon_bins import ExonBins
+from chorus_store.gene_bins import GeneBins
 from chorus_store.layers import LAYERS
 from chorus_store.sequence import Codes
 
@@ -62,6 +63,7 @@ def _check_model(oracle: Oracle, seed: int, repeats: int) -> list[str]:
     return (
         check_reduce(oracle, seed)
         + check_exons(oracle, seed)
+        + check_genes(oracle, seed)
         + check_batch(oracle, seed)
         + check_geometry(oracle, seed, repeats)
         + check_response(oracle, seed)
@@ -165,6 +167,35 @@ def check_exons(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]:
     return findings
 
 
+def check_genes(oracle: Oracle, seed: int = 0, rtol: float = 1e-6) -> list[str]:
+    """Genes that are asked for one by one have the mean over their own bins each, and leave everything else alone."""
+    head, rows = oracle.exon_head(), oracle.exon_rows
+    if not isinstance(oracle, RnaOracle) or head is None:
+        return []
+    codes, wanted = _random_codes(oracle, 2, seed), np.concatenate([np.arange(3), head.n_bins // 2 + np.arange(2)])
+    asked = _bins_everywhere(oracle, head, wanted, 2)
+    slots = asked[head.resolution_bp]
+    # Two genes that overlap at the first sequence, one at the second; by their places in the slots.
+    places = [(0, [0, 1, 2]), (0, [2, 3, 4]), (1, [1, 3])]
+    bins = _mask_of([wanted[place].astype(np.int32) for _, place in places])
+    genes = GeneBins(np.array([0, 2, 3]), np.array(["A", "B", "C"]), bins)
+    found = oracle.reduce(codes, asked, Exons(_mask_of(slots), slots, genes))
+    without = oracle.reduce(codes, asked, Exons(_mask_of(slots), slots))
+    if found.genes is None or found.bins is None or without.bins is None:
+        return [f"head {head.name}: genes were asked for one by one and none came"]
+    means = [found.bins[sequence, place][:, rows].mean(axis=0, dtype=np.float64) for sequence, place in places]
+    difference = _relative(found.genes, np.stack(means))
+    findings = []
+    if not difference <= rtol:
+        findings.append(
+            f"head {head.name}: values of single genes differ from the means of their exon bins by "
+            f"{difference:.1e} (relative), more than {rtol:.0e}"
+        )
+    if not max(_relative(found.statistics, without.statistics), _relative(found.bins, without.bins)) <= rtol:
+        findings.append("other facts depend on whether genes are asked for one by one")
+    return findings
+
+
 def check_batch(oracle: Oracle, seed: int = 0, size: int = 3, rtol: float = 1e-4) -> list[str]:
     """A batch gives what its sequences give one by one; a device may add up in another order for another size."""
     codes = _random_codes(oracle, size, seed)
@@ -256,7 +287,7 @@ def reduced(oracle: Oracle, codes: Codes, bins: Mapping[int, BinArray]) -> Reduc
     return oracle.reduce(codes, bins, Exons(_mask_of(slots), slots))
 
 
-def _mask_of(slots: BinArray) -> ExonBins:
+def _mask_of(slots: Iterable[BinArray]) -> ExonBins:
     """The bins of every row, without −1, as a mask."""
     rows = [np.unique(row[row >= 0]) for row in slots]
     first = np.concatenate(rows)

@@ -17,6 +17,8 @@ from chorus_store.annotations import CCRE_CLASSES
 from chorus_store.files import writing
 from chorus_store.plan import PlanOptions
 
+#: What a store says of its genome.
+ASSEMBLY = "synthetic"
 CONTIGS = ("chr20", "chr21", "chr22")
 #: Distance from the ends of a contig, and what lies between.
 MARGIN_BP = 210_000

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Protocol, get_args
 from builders import sizes
 from builders.enformer_tracks import demo_targets, read_targets
 from builders.gather import CentralGather
-from builders.oracle import BinArray, FloatArray, Head, Oracle, Reduced
+from builders.oracle import BinArray, Head, Oracle, Reduced
 from builders.sizes import Size
 from builders.targets import HEAD
 from chorus_store.errors import InputError, ModelError, TrackTableError
@@ -34,8 +34,8 @@ class Backend(Protocol):
     def load(self, weights: Path | None, *, device: str, precision: str, seed: int) -> None:
         """As `Oracle.load`."""
 
-    def facts(self, codes: Codes, bins: BinArray | None) -> tuple[FloatArray, FloatArray | None]:
-        """Window sums (batch, track) and the values of the chosen bins (batch, slot, track)."""
+    def facts(self, codes: Codes, bins: BinArray | None) -> Reduced:
+        """Window sums and the values of the chosen bins."""
 
 
 class Enformer(Oracle):
@@ -158,8 +158,7 @@ class Enformer(Oracle):
         if self._backend is None:
             raise ModelError("Enformer is not loaded; call load first")
         self.check_codes(codes)
-        statistics, chosen = self._backend.facts(codes, bins.get(RESOLUTION_BP) if bins else None)
-        return Reduced(statistics, chosen)
+        return self._backend.facts(codes, bins.get(RESOLUTION_BP) if bins else None)
 
 
 if __name__ == "__main__":

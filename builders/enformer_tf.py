@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from builders.gather import CentralGather
-from builders.oracle import BinArray, FloatArray
+from builders.oracle import BinArray, Reduced
 from chorus_store.errors import BackendUnavailableError, DeviceMemoryError, InputError, WeightsError
 from chorus_store.sequence import Codes, one_hot_table
 
@@ -63,13 +63,13 @@ class TensorFlowEnformer:
             raise WeightsError(f"{weights} cannot be loaded ({_first_line(error)}); {_REMEDY}") from error
         self._graph = self._trace(predict, weights)
 
-    def facts(self, codes: Codes, bins: BinArray | None) -> tuple[FloatArray, FloatArray | None]:
+    def facts(self, codes: Codes, bins: BinArray | None) -> Reduced:
         """Window sums and chosen bins; only they leave the device."""
         chosen = np.empty((len(codes), 0), np.int32) if bins is None else bins
         try:
             with tf.device(self._device), _arithmetic(self._tf32):
                 statistics, values = self._graph(tf.constant(codes), tf.constant(chosen, tf.int32))
-                return statistics.numpy(), None if bins is None else values.numpy()
+                return Reduced(statistics.numpy(), None if bins is None else values.numpy())
         except tf.errors.ResourceExhaustedError as error:
             raise DeviceMemoryError(f"the device is out of memory; lower --batch ({_first_line(error)})") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.gather import CentralGather
-from builders.oracle import BinArray, FloatArray
+from builders.oracle import BinArray, Reduced
 from builders.quiet_transformers import transformers_without_tensorflow
 from chorus_store.errors import BackendUnavailableError
 from chorus_store.sequence import Codes, one_hot_table
@@ -68,7 +68,7 @@ class TorchEnformer:
         self._one_hot = runtime.table(one_hot_table())
         self._facts = TorchGather(self._gather, runtime).facts
 
-    def facts(self, codes: Codes, bins: BinArray | None) -> tuple[FloatArray, FloatArray | None]:
+    def facts(self, codes: Codes, bins: BinArray | None) -> Reduced:
         """Window sums and chosen bins; only they leave the device."""
         central = codes[:, self._flank : self._flank + MODEL_LENGTH_BP]
         with self._runtime.inference():

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 from builders.oracle import Oracle, Workload
 from builders.score import UNITS_IN_FLIGHT
 from builders.settings import Settings
-from chorus_store.budget import cdfs_of, working_set
+from chorus_store.budget import cdfs_of, survivors_bytes, working_set
+from chorus_store.errors import MemoryBudgetError
 from chorus_store.facts import FactStore
 from chorus_store.layout import CDF_POINTS, Kind
+from chorus_store.npz import is_current
+from chorus_store.publish import PublishOptions, is_up_to_date
 from chorus_store.units import KINDS, Shape, Unit
 
 #: Bytes per CDF value in a store and in an NPZ, measured by benchmarks/store_size.py.
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
+#: Genes of the unit that has most over those of the average unit, measured at units of 128 positions.
+_FULLEST = 1.5
 
 
 def describe(
@@ -24,48 +32,127 @@ def describe(
     """Units, bytes, peak memory and time of a build, from its options and from what is there already."""
     path = settings.store_path(oracle.name)
     store = FactStore(path) if path.exists() else None
-    shape = _grown(store, workload) if store else _shape(oracle, workload, settings)
+    shape = _shape(oracle, workload, settings, store)
     work = {kind: _work(oracle, settings, shape, store, kind) for kind in kinds}
-    cdfs = cdfs_of(shape)
-    cdf_values = shape.n_tracks * CDF_POINTS * len(cdfs)
+    disk = _disk(shape, store, settings.publish, settings.npz_path(oracle.name), merging)
     seconds = _seconds_per_sequence(oracle, workload, settings)
     sequences = sum(part["sequences"] for part in work.values())
-    folder = next(parent for parent in (settings.folder, *settings.folder.parents) if parent.exists())
     return {
         "oracle": oracle.name,
         "store": str(path),
         "exists": store is not None,
         "tracks": shape.n_tracks,
+        "cdfs": cdfs_of(shape),
         "work": work,
         "merge": merging,
         "facts_bytes": shape.total_bytes(),
-        "store_bytes": int(cdf_values * _STORE_BYTES) if merging else 0,
-        "npz_bytes": int(cdf_values * _NPZ_BYTES) if merging else 0,
-        "free_bytes": shutil.disk_usage(folder).free,
+        "store_bytes": disk.store,
+        "npz_bytes": disk.npz,
+        "written_bytes": disk.written,
+        "free_bytes": shutil.disk_usage(existing(settings.folder)).free,
         "peak_memory_bytes": {
             "scoring, besides the model": (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, KINDS)),
-            "compaction": _compaction_bytes(settings, shape, cdfs) if merging else 0,
+            "compaction": _compaction_bytes(shape, settings.publish) if merging else 0,
         },
         "seconds_per_sequence": seconds,
         "model_hours": None if seconds is None else round(sequences * seconds / 3600, 2),
     }
 
 
-def _compaction_bytes(settings: Settings, shape: Shape, cdfs: list[str]) -> int:
-    asked = settings.publish
-    return max(working_set(shape, cdf, asked.sampler, asked.memory_bytes, asked.workers).nbytes for cdf in cdfs)
+def existing(folder: Path) -> Path:
+    """The folder, or that one of its parents which is there."""
+    return next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))  # noqa: PTH110 - or no access
 
 
-def _shape(oracle: type[Oracle], workload: Workload, settings: Settings) -> Shape:
+@dataclass(frozen=True)
+class _Disk:
+    """Bytes that a build still writes.
+
+    Attributes
+    ----------
+    facts : int
+        Of units that are to be done, by whomever.
+    store, npz : int
+        Of the new background and its NPZ. They are made beside the old ones, which go only when these are whole.
+    scratch : int
+        What a reservoir keeps, while a background is made.
+    """
+
+    facts: int
+    store: int = 0
+    npz: int = 0
+    scratch: int = 0
+
+    @property
+    def written(self) -> int:
+        """At most at any time, besides what is there."""
+        return self.facts + self.store + max(self.scratch, self.npz)
+
+
+def _disk(shape: Shape, store: FactStore | None, options: PublishOptions, npz: Path, merging: bool) -> _Disk:
+    cdfs, facts = cdfs_of(shape), _facts_left(shape, store)
+    values = shape.n_tracks * CDF_POINTS * len(cdfs)
+    if not merging:
+        return _Disk(facts)
+    if store is not None and not facts and is_up_to_date(store, options):
+        return _Disk(facts, npz=0 if is_current(store.path, npz) else int(values * _NPZ_BYTES))
+    scratch = max(survivors_bytes(shape, cdf, options.sampler) for cdf in cdfs)
+    return _Disk(facts, int(values * _STORE_BYTES), int(values * _NPZ_BYTES), scratch)
+
+
+def _facts_left(shape: Shape, store: FactStore | None) -> int:
+    """Bytes of the facts of all units that have no record, of this shard or another."""
+    return sum(
+        shape.bytes_of(unit)
+        for kind in KINDS
+        for unit in shape.units(kind)
+        if store is None or store.record(unit) is None
+    )
+
+
+def _compaction_bytes(shape: Shape, options: PublishOptions) -> int | None:
+    """None where the budget is too small for the work."""
+    try:
+        return compaction_bytes(shape, options)
+    except MemoryBudgetError:
+        return None
+
+
+def compaction_bytes(shape: Shape, options: PublishOptions) -> int:
+    """Memory of compacting facts of this shape, at most.
+
+    Raises
+    ------
+    MemoryBudgetError
+        The budget is too small.
+    """
+    budget = (options.sampler, options.memory_bytes, options.workers)
+    return max(working_set(shape, cdf, *budget).nbytes for cdf in cdfs_of(shape))
+
+
+def shape_of(oracle: type[Oracle], workload: Workload, settings: Settings) -> Shape:
+    """Sizes of the facts that a build will have; of a store that is not there yet, at most."""
+    path = settings.store_path(oracle.name)
+    return _shape(oracle, workload, settings, FactStore(path) if path.exists() else None)
+
+
+def _shape(oracle: type[Oracle], workload: Workload, settings: Settings, store: FactStore | None) -> Shape:
+    if store:
+        return _grown(store, workload)
     plan = settings.plan
     positions = plan.n_random + sum(plan.ccre_counts.values()) + plan.n_tss + plan.n_gene_bodies
+    block = settings.block or oracle.default_block
+    genes = {kind: ceil(_FULLEST * block * mean) for kind, mean in workload.genes_per_position.items()}
     return Shape(
         n_variants=plan.n_variants,
         n_baselines=positions,
         n_tracks=workload.n_tracks,
         bin_slots=plan.bin_slots if any(head.resolution_bp for head in oracle.heads) else 0,
-        block=settings.block or oracle.default_block,
+        block=block,
         tracks_per_unit=oracle.tracks_per_unit or workload.n_tracks,
+        gene_tracks=workload.gene_tracks,
+        variant_genes=genes.get("variants", 0),
+        baseline_genes=genes.get("baselines", 0),
     )
 
 
@@ -110,18 +197,22 @@ def render(report: dict[str, Any]) -> str:
     if report["merge"]:
         lines.append("  merge      compact, publish, export the NPZ")
     lines.append(
-        f"  disk       facts {_gib(report['facts_bytes'])}, store {_gib(report['store_bytes'])}, "
-        f"NPZ {_gib(report['npz_bytes'])}; free {_gib(report['free_bytes'])}"
+        f"  disk       facts {gib(report['facts_bytes'])}, store {gib(report['store_bytes'])}, "
+        f"NPZ {gib(report['npz_bytes'])}; to be written {gib(report['written_bytes'])}, "
+        f"free {gib(report['free_bytes'])}"
     )
     for what, size in report["peak_memory_bytes"].items():
-        lines.append(f"  memory     {_gib(size)} {what}")
+        if size is not None:
+            lines.append(f"  memory     {gib(size)} {what}")
     if report["model_hours"] is not None:
         lines.append(
             f"  time       about {report['model_hours']:,.1f} h in the model "
             f"({report['seconds_per_sequence']:.3g} s per sequence, measured)"
         )
+    lines += [f"  problem    {problem}" for problem in report["problems"]]
     return "\n".join(lines)
 
 
-def _gib(size: int) -> str:
+def gib(size: float) -> str:
+    """Bytes as people read them."""
     return f"{size / 2**30:.2f} GiB"

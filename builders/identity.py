@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chorus_store.errors import StoreMismatchError
-from chorus_store.files import sha256_of
-
-
-def described(path: Path | None) -> dict[str, Any] | None:
-    """Name and SHA-256 of a file, or of the names and hashes of all files of a folder; no hash where there is neither.
-
-    None for None: an input that is not used.
-    """
-    return None if path is None else {"name": path.name, "sha256": _content_sha256(path)}
-
-
-def _content_sha256(path: Path) -> str | None:
-    if not path.is_dir():
-        return sha256_of(path) if path.exists() else None
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pooch
 
+from builders.checksums import content_sha256, stamp
 from chorus_store.errors import InputError
 
 if TYPE_CHECKING:
     from builders.fetch import Resource
 
 LEDGER = "observed.json"
+_SHA256 = re.compile("sha256:[0-9a-f]{64}")
 
 log = logging.getLogger("chorus.resources")
 
@@ -27,6 +29,16 @@ def expected_checksum(resource: Resource, folder: Path) -> str | None:
     if entry is not None:
         return str(entry["sha256"])
     return None if resource.unpack else resource.checksum  # that of an archive says nothing about its content
+
+
+def checksum_now(resource: Resource, folder: Path) -> str | None:
+    """What a build would find, without a download: of the file that is there, else what is known of the one to come."""
+    target = folder / resource.file_name
+    if not target.exists():
+        return expected_checksum(resource, folder)
+    entry = read(folder).get(resource.file_name)
+    current = entry is not None and entry["stamp"] == list(stamp(target))
+    return str(entry["sha256"]) if entry and current else f"sha256:{content_sha256(target)}"
 
 
 def verified(resource: Resource, folder: Path, option: str) -> Path:
@@ -42,7 +54,7 @@ def verified(resource: Resource, folder: Path, option: str) -> Path:
     """
     target = folder / resource.file_name
     entry = read(folder).get(resource.file_name)
-    if entry is not None and entry["stamp"] == _stamp(target):
+    if entry is not None and entry["stamp"] == list(stamp(target)):
         return target
     expected = expected_checksum(resource, folder)
     if expected and not matches(target, expected):
@@ -57,32 +69,12 @@ def verified(resource: Resource, folder: Path, option: str) -> Path:
     return target
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's names and files."""
-    if path.is_file():
-        return f"sha256:{pooch.file_hash(str(path))}"
-    sha = hashlib.sha256()
-    for file in _files(path):
-        sha.update(f"{file.relative_to(path).as_posix()} {pooch.file_hash(str(file))}\n".encode())
-    return f"sha256:{sha.hexdigest()}"
-
-
 def matches(path: Path, expected: str) -> bool:
     """Whether a file or a folder has this checksum."""
     algorithm, _, digest = expected.partition(":")
     if algorithm == "sha256":
-        return _digest(path) == expected
+        return content_sha256(path) == digest
     return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
-
-
-def _stamp(path: Path) -> list[int]:
-    """Number of files, their bytes, and the last change: what tells cheaply that nothing happened."""
-    stats = [file.stat() for file in _files(path)]
-    return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -94,12 +86,25 @@ def read(folder: Path) -> dict[str, Any]:
         The record is damaged.
     """
     try:
-        ledger: dict[str, Any] = json.loads((folder / LEDGER).read_text())
+        ledger: dict[str, Any] = json.loads((folder / LEDGER).read_bytes())
+        for name, entry in ledger.items():
+            _check(name, entry)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / LEDGER} is damaged ({error}); delete it, and files are recorded anew") from error
     return ledger
+
+
+def _check(name: str, entry: Any) -> None:
+    sound = (
+        isinstance(entry, dict)
+        and {"url", "download", "sha256", "stamp"} <= entry.keys()
+        and _SHA256.fullmatch(str(entry["sha256"]))
+        and (entry["download"] is None or _SHA256.fullmatch(str(entry["download"])))
+    )
+    if not sound:
+        raise ValueError(f"{name!r} has no checksum that can be compared")
 
 
 def remember(folder: Path, resource: Resource, target: Path, download_checksum: str | None) -> None:
@@ -108,8 +113,8 @@ def remember(folder: Path, resource: Resource, target: Path, download_checksum: 
     ledger[resource.file_name] = {
         "url": resource.url,
         "download": download_checksum,
-        "sha256": _digest(target),
-        "stamp": _stamp(target),
+        "sha256": f"sha256:{content_sha256(target)}",
+        "stamp": stamp(target),
     }
     partial = folder / f".{LEDGER}.{os.getpid()}"
     partial.write_text(json.dumps(ledger, indent=2, sort_keys=True) + "\n")

@@ -110,6 +110,10 @@ class LegNet(Oracle):
         """Weights, which people get by hand; see `Oracle.resources`."""
         return {"weights": "legnet"}
 
+    def options(self) -> dict[str, Any]:
+        """The cell types; see `Oracle.options`. Whom to trust is for each person to say."""
+        return {"cell_type": self.cell_types}
+
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Make the models ready; see `Oracle.load`.
 

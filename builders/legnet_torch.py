@@ -84,7 +84,7 @@ class LegNetConfig:
                 use_reverse_channel=bool(found.get("use_reverse_channel", False)),
                 **sizes,
             )
-        except (OSError, ValueError, TypeError, LookupError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise WeightsError(
                 f"{path} is not the configuration of a LegNet ({reason}); take the config.json of the weights"

@@ -13,29 +13,22 @@ from tqdm import tqdm
 from builders.runs import record_run
 from builders.settings import Settings
 from chorus_store import layout
-from chorus_store.budget import cdfs_of, working_set
+from chorus_store.budget import cdfs_of
+from chorus_store.claims import exclusively
 from chorus_store.errors import InputError
 from chorus_store.facts import FactStore
 from chorus_store.npz import export_npz, is_current
 from chorus_store.publish import publish
-from chorus_store.units import Shape
 
 log = logging.getLogger("chorus.build")
 
 
-def check_options(settings: Settings) -> None:
+def require_options(settings: Settings) -> None:
     """Refuse what merging would refuse, before hours of scoring: a codec or a cluster that is not to be had."""
     with layout.without_zarr_warnings():
         layout.cdf_codecs(settings.publish.codec)
     with _cluster(settings.dask):
         pass
-
-
-def check_memory(settings: Settings, shape: Shape) -> None:
-    """Refuse a budget that compaction could not keep."""
-    asked = settings.publish
-    for cdf in cdfs_of(shape):
-        working_set(shape, cdf, asked.sampler, asked.memory_bytes, asked.workers)
 
 
 def merge(path: Path, oracle: str, settings: Settings) -> Path:
@@ -45,7 +38,19 @@ def merge(path: Path, oracle: str, settings: Settings) -> Path:
     -------
     Path
         The NPZ.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process is doing that.
+    ChorusStoreError
+        As `publish` and `export_npz`.
     """
+    with exclusively(path, " ".join(settings.command)):
+        return _merge(path, oracle, settings)
+
+
+def _merge(path: Path, oracle: str, settings: Settings) -> Path:
     began = time.perf_counter()
     store = FactStore(path)
     total = store.shape.n_tracks * len(cdfs_of(store.shape))
@@ -56,7 +61,7 @@ def merge(path: Path, oracle: str, settings: Settings) -> Path:
         new = publish(path, settings.publish, client=client, on_rows=bar.update)
     npz = settings.npz_path(oracle)
     if new or not is_current(path, npz):
-        export_npz(path, npz)
+        export_npz(path, npz, allow_fewer_tracks=settings.publish.allow_fewer_tracks)
         record_run(path, settings, "merge", time.perf_counter() - began)
     else:
         log.info("%s and %s are up to date", path, npz)

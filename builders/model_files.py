@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from builders import fetch, ledger, resources
-from builders.model_list import TrackModel, is_address
+from builders.model_list import TrackModel, is_address, local_path
 from chorus_store.errors import InputError
 
 log = logging.getLogger("chorus.models")
@@ -43,18 +42,23 @@ def located(models: Sequence[TrackModel], folder: Path | None, *, offline: bool)
 
 
 def _located(model: TrackModel, folder: Path | None, offline: bool) -> Path:
-    address = is_address(model.source)
-    name = Path(urlsplit(model.source).path if address else model.source).name
+    name = model.file_name
     if folder is not None and (folder / name).exists():
         return folder / name
-    if not address:
-        return Path(model.source).expanduser()
+    if not is_address(model.source):
+        return local_path(model.source)
     resource = fetch.Resource(f"model of {model.track}", model.source, name, "some 25 MB", "see its publisher")
     if name.endswith((".tar", ".tar.gz", ".tgz")):
         resource = replace(resource, file_name=name.partition(".tar")[0].removesuffix(".tgz"), unpack="untar")
     home = resources.data_dir() / "chrombpnet"
     target = home / resource.file_name
     if target.exists():
+        known = ledger.read(home).get(resource.file_name, {"url": model.source})["url"]
+        if known != model.source:
+            raise InputError(
+                f"{target} is there from {known}, and {model.track} is to have another file of this name, from "
+                f"{model.source}; download one of them under another name, and list that (--tracks)"
+            )
         return ledger.verified(resource, home, "weights")
     if offline:
         log.error("%s is not downloaded (--offline): %s", resource.title, model.source)

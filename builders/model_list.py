@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from builders.ledger import LEDGER
 from builders.track_files import read_header, read_records
 from chorus_store.errors import InputError, TrackTableError
 from chorus_store.layers import layer_of
@@ -22,6 +24,10 @@ ASSAYS: Mapping[str, Family] = {"DNASE": "accessibility", "ATAC": "accessibility
 COLUMNS = ("track", "model")
 #: Columns of JASPAR's table of BPNet models, in part.
 JASPAR_COLUMNS = ("BASE_ID", "VERSION", "TF_NAME", "CELL_LINE", "MODEL_URL")
+#: Bytes of a name in any usual file system.
+_LONGEST_NAME = 255
+#: Names of what is downloaded: not hidden, of no other folder, and not the record of downloads.
+_FILE_NAME = re.compile(rf"(?!{re.escape(LEDGER)})[A-Za-z0-9_][^/\\:\0]{{0,199}}")
 _REMEDY = (
     f"give a table with the columns {' and '.join(COLUMNS)} (ASSAY:cell or CHIP:cell:factor, and a file or an https "
     "address), or JASPAR's table of BPNet models (--tracks)"
@@ -62,11 +68,23 @@ class TrackModel:
             )
         if self.assay == "CHIP" and len(parts) < 3:
             raise TrackTableError(f"{self.track!r} names no factor; ChIP tracks are CHIP:cell:factor")
+        if is_address(self.source) and not _FILE_NAME.fullmatch(self.file_name):
+            raise TrackTableError(f"{self.source!r} is no address of a file")
+        if any(len(part.encode()) > _LONGEST_NAME for part in Path(self.source).parts):
+            raise TrackTableError(f"{self.source!r} is too long for the name of a file")
 
     @property
     def assay(self) -> str:
         """First part of the identifier."""
         return self.track.partition(":")[0]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file or folder, the last part of its path or address; empty where that has none."""
+        try:
+            return Path(urlsplit(self.source).path if is_address(self.source) else self.source).name
+        except ValueError:  # of an address
+            return ""
 
     @property
     def cell_type(self) -> str:
@@ -126,7 +144,7 @@ def _listed_model(record: Mapping[str, str], folder: Path) -> TrackModel:
     if not source:
         raise TrackTableError("no model")
     if not is_address(source):
-        source = str(folder / Path(source).expanduser())
+        source = str(folder / local_path(source))
     return TrackModel(record["track"], source, record.get("description", ""))
 
 
@@ -184,6 +202,14 @@ def chosen(models: Sequence[TrackModel], labels: Sequence[str]) -> list[TrackMod
     return [m for m in models if not labels or labels_of[m.track] & set(labels)]
 
 
+def local_path(source: str) -> Path:
+    """Path of a source that is no address; TrackTableError where it begins with the home of nobody."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise TrackTableError(f"{source!r} cannot be found: {error}") from None
+
+
 def is_address(source: str) -> bool:
     """Whether a source is to be downloaded, rather than a file."""
-    return urlsplit(source).scheme in ("http", "https")
+    return source.lower().startswith(("http://", "https://"))

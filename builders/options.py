@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from builders.oracle import Oracle
 from builders.settings import KINDS_OF_PART
@@ -63,6 +65,35 @@ def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
     return parser
 
 
+def arguments_of(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list[str]:
+    """The arguments that a parser reads these values from; inverse of ``parse_args``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Made by `parser_of`.
+    values : mapping of str to object
+        By destination; None, and what is no option, is left out.
+
+    Examples
+    --------
+    >>> from builders.legnet import LegNet
+    >>> arguments_of(parser_of(LegNet), {"batch": 8, "demo": True, "ccre": [("PLS", 4)], "cell_type": ["K562"]})
+    ['--batch', '8', '--cell-type', 'K562', '--ccre', 'PLS=4', '--demo']
+    """
+    arguments: list[str] = []
+    for action in parser._actions:
+        value = values.get(action.dest)
+        option = max(action.option_strings, key=len)
+        if isinstance(value, bool):
+            arguments += [option] * value
+            continue
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            text = "=".join(map(str, one)) if isinstance(one, tuple) else str(one)
+            arguments += [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return arguments
+
+
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--fasta", type=Path, metavar="FILE", help="genome, plain or bgzipped FASTA; any chromosomes")
     group.add_argument("--gtf", type=Path, metavar="FILE", help="GENCODE genes (GTF)")
@@ -117,6 +148,9 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dask", metavar="ADDRESS", help="compact on the Dask cluster of this scheduler")
     group.add_argument("--codec", choices=["blosc", "pcodec"], default="blosc", help="of the store (default blosc)")
     group.add_argument("--discard-facts", action="store_true", help="remove the facts once the background is published")
+    group.add_argument(
+        "--allow-fewer-tracks", action="store_true", help="replace a background or NPZ that covers many more tracks"
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -160,5 +194,5 @@ def parse_size(text: str) -> int:
     factor = units.get(number[-1:], 1)
     try:
         return int(float(number.rstrip("KMGT")) * factor)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 800M or 4G") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from builders.rna_masks import RnaMask
 from chorus_store.errors import ModelError
 from chorus_store.exon_bins import ExonBins
+from chorus_store.gene_bins import GeneBins
 from chorus_store.layers import LAYERS, window_bins
+from chorus_store.layout import Kind
 from chorus_store.sequence import Codes
 from chorus_store.tracks import StringArray, TrackTable
 
@@ -69,10 +72,14 @@ class Reduced:
         expression has no exon bin.
     bins : ndarray of float32, shape (batch, slot, track), or None
         Values of the chosen bins, in the order asked for; None if none were. NaN where a slot has no bin.
+    genes : ndarray of float32, shape (gene, exon track), or None
+        The statistic of the tracks of gene expression over the bins of single genes, sequence after sequence, the
+        tracks in the order of their rows; None if no genes were asked for.
     """
 
     statistics: FloatArray
     bins: FloatArray | None = None
+    genes: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +92,21 @@ class Exons:
         Of every sequence, the bins over which the statistic is taken.
     slots : ndarray of int32, shape (batch, slot), or None
         Bins whose values are wanted; −1 where there is none. As many slots as of the other tracks' bins.
+    genes : GeneBins or None
+        Genes over which the statistic is taken too, one by one; all their bins are in ``mask``.
     """
 
     mask: ExonBins
     slots: BinArray | None = None
+    genes: GeneBins | None = None
 
     def take(self, rows: npt.NDArray[np.intp]) -> Exons:
         """Those of some sequences."""
-        return Exons(self.mask.take(rows), None if self.slots is None else self.slots[rows])
+        return Exons(
+            self.mask.take(rows),
+            None if self.slots is None else self.slots[rows],
+            None if self.genes is None else self.genes.take(rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,11 +120,17 @@ class Workload:
         Forward passes of the model per sequence.
     added : sequence of str
         Tracks that a store gets beside those that it has; only of oracles with one model per track.
+    gene_tracks : int
+        Tracks with one value per gene.
+    genes_per_position : mapping of Kind to float
+        Genes on average, where there are such tracks.
     """
 
     n_tracks: int
     passes: int = 1
     added: Sequence[str] = ()
+    gene_tracks: int = 0
+    genes_per_position: Mapping[Kind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +234,16 @@ class Oracle(ABC):
     def settings(self) -> dict[str, str]:
         """What else the numbers depend on, besides weights and precision: backend, size, …"""
         return {}
+
+    def options(self) -> dict[str, Any]:
+        """Values of the options of `add_options`, by destination, that make this oracle again; the settings among them.
+
+        An option that only says where something comes from is left out: inputs are known by their content.
+        """
+        parser = argparse.ArgumentParser(add_help=False)
+        self.add_options(parser.add_argument_group())
+        own = {action.dest for action in parser._actions}
+        return {name: value for name, value in self.settings().items() if name in own}
 
     @abstractmethod
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
@@ -325,11 +355,34 @@ class Oracle(ABC):
 
 
 class RnaOracle(Oracle):
-    """An oracle with tracks of gene expression, which are measured over the bins of exons."""
+    """An oracle with tracks of gene expression, which are measured over the bins of exons.
+
+    Attributes
+    ----------
+    expected_exon_tracks : int
+        Tracks of gene expression of the published model.
+    genes_per_position : mapping of Kind to float
+        Protein-coding genes with an exon in the output, on average, for estimates.
+    rna_mask : {"exons", "gene"}
+        Whether a background of these tracks is of the exons of all protein-coding genes in the output, merged, or of
+        every gene by itself.
+    """
+
+    expected_exon_tracks: ClassVar[int] = 0
+    genes_per_position: ClassVar[Mapping[Kind, float]] = {}
+    rna_mask: RnaMask = "exons"
+
+    @classmethod
+    def workload(cls, args: argparse.Namespace) -> Workload:
+        """Tracks and passes, and genes where they are counted one by one; see `Oracle.workload`."""
+        workload = super().workload(args)
+        if getattr(args, "rna_mask", "exons") == "exons":  # not every adapter offers the choice
+            return workload
+        return replace(workload, gene_tracks=cls.expected_exon_tracks, genes_per_position=cls.genes_per_position)
 
     def settings(self) -> dict[str, str]:
-        """Which exons: those of all protein-coding genes in the output, merged."""
-        return {"rna_mask": "exons"} if len(self.exon_rows) else {}
+        """What tracks of gene expression are measured over."""
+        return {"rna_mask": self.rna_mask} if len(self.exon_rows) else {}
 
     @abstractmethod
     def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from builders.batches import Batch
-from builders.oracle import Oracle, Reduced, RnaOracle
-from chorus_store.errors import DeviceMemoryError
+from builders.batches import Batch, valid_positions
+from builders.oracle import FloatArray, Oracle, Reduced, RnaOracle
+from chorus_store.errors import ChorusStoreError, DeviceMemoryError, ModelError
+from chorus_store.plan import Plan
 
 log = logging.getLogger("chorus.score")
 
@@ -76,9 +79,38 @@ class Passes:
                 parts.append(oracle.reduce(batch.codes[part], bins or None))
         if len(parts) == 1:
             return parts[0]
-        bins_of = [part.bins for part in parts if part.bins is not None]
         statistics = np.concatenate([part.statistics for part in parts])
-        return Reduced(statistics, np.concatenate(bins_of) if bins_of else None)
+        return Reduced(statistics, _joined([part.bins for part in parts]), _joined([part.genes for part in parts]))
+
+
+def _joined(parts: list[FloatArray | None]) -> FloatArray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
+
+
+@contextmanager
+def naming(plan: Plan, batch: Batch) -> Iterator[None]:
+    """Say on which positions the model failed.
+
+    Raises
+    ------
+    ModelError
+        Instead of whatever the model has raised, unless that says itself what is wrong.
+    """
+    try:
+        yield
+    except ChorusStoreError:
+        raise
+    except Exception as error:
+        unit, part = batch.unit, plan.part(batch.unit.kind)
+        rows = np.repeat(valid_positions(plan, unit) + unit.start, 2 if unit.kind == "variants" else 1)
+        first, last = rows[batch.first], rows[batch.first + batch.size - 1]
+        log.info("the model failed", exc_info=True)
+        raise ModelError(
+            f"the model failed on {part.chrom[first]}:{part.pos[first]} to {part.chrom[last]}:{part.pos[last]}, in "
+            f"unit {unit.name} ({type(error).__name__}: {error}); finished units are kept and the same command "
+            "continues; -v shows where it failed"
+        ) from error
 
 
 def _half(size: int, together: int) -> int:

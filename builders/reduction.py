@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from builders.oracle import BinArray, Exons, FloatArray, Oracle, Reduced
 from chorus_store.exon_bins import ExonBins
+from chorus_store.gene_bins import GeneBins
 
 
 def reduce_arrays(
@@ -45,8 +46,9 @@ def reduce_arrays(
     if exon_head:
         of_exons = predictions[exon_head.name][:, :, _compact(oracle.tracks.channel[oracle.exon_rows])]
         statistics[:, exon_rows] = _exon_means(of_exons, exons.mask)
+    genes = _gene_means(of_exons, exons.genes) if exon_head and exons.genes is not None else None
     if not bins:
-        return Reduced(statistics)
+        return Reduced(statistics, genes=genes)
     chosen = np.empty((batch, next(iter(bins.values())).shape[1], n_tracks), np.float32)
     for head in oracle.heads:
         mine = np.flatnonzero(oracle.tracks.head == head.name)
@@ -55,7 +57,7 @@ def reduce_arrays(
             values[:, rows] = prediction[wanted][:, channels]
     if exon_head:
         chosen[:, :, exon_rows] = np.nan if exons.slots is None else _at_slots(of_exons, exons.slots)
-    return Reduced(statistics, chosen)
+    return Reduced(statistics, chosen, genes)
 
 
 def _exon_means(values: FloatArray, mask: ExonBins) -> npt.NDArray[np.float64]:
@@ -64,6 +66,12 @@ def _exon_means(values: FloatArray, mask: ExonBins) -> npt.NDArray[np.float64]:
     for i in np.flatnonzero(mask.counts()).tolist():
         means[i] = values[i, mask.at(i)].mean(axis=0, dtype=np.float64)
     return means
+
+
+def _gene_means(values: FloatArray, genes: GeneBins) -> FloatArray:
+    """Mean over the bins of every gene, (gene, channel)."""
+    sequences = np.repeat(values, np.diff(genes.offset), axis=0)
+    return _exon_means(sequences, genes.bins).astype(np.float32)
 
 
 def _at_slots(values: FloatArray, slots: BinArray) -> FloatArray:

@@ -218,6 +218,20 @@ def resolve(
     return files
 
 
+def there(wanted: Mapping[str, str], given: Mapping[str, Path | None]) -> dict[str, Path]:
+    """Option to file, of those that `resolve` would find without a download; they are not checked.
+
+    Raises
+    ------
+    MissingResourceError
+        A file of the user's is not there.
+    """
+    own = resolve({}, given, offline=True)
+    found = {option: RESOURCES[name] for option, name in wanted.items() if option not in own}
+    places = {option: data_dir() / resource.file_name for option, resource in found.items()}
+    return {**own, **{option: path for option, path in places.items() if path.exists()}}
+
+
 def to_get(resource: Resource, folder: Path, reason: str, option: str | None = None) -> str:
     """Why a file is missing, and every way to get it; ``option`` is the one that replaces it."""
     wheel = resource.unpack == "wheel"

@@ -6,9 +6,10 @@ import datetime
 import os
 from pathlib import Path
 
+from builders.devices import hardware_of
 from builders.settings import Settings
 from builders.software import software_versions
-from chorus_store import files, layout, schema
+from chorus_store import durable, files, layout, schema
 
 
 def record_run(path: Path, settings: Settings, part: str, wall_s: float, **counts: float) -> None:
@@ -20,6 +21,7 @@ def record_run(path: Path, settings: Settings, part: str, wall_s: float, **count
         "wall_s": round(wall_s, 3),
         "command": settings.command,
         "device": settings.device,
+        "hardware": hardware_of(settings.device),
         "software": software_versions(),
         **counts,
     }
@@ -28,5 +30,5 @@ def record_run(path: Path, settings: Settings, part: str, wall_s: float, **count
         return  # the store was removed meanwhile; a folder without it would only stand in the way
     with files.writing(path):
         folder = path / layout.RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
-        folder.mkdir(parents=True)
+        durable.make_folder(folder)
         files.write_atomically(folder / "zarr.json", files.group_node(record))

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from builders.batches import Batch, read_ahead, unit_batches, valid_positions
+from builders.failures import Failures
 from builders.oracle import Oracle, Reduced
-from builders.passes import Passes
+from builders.passes import Passes, naming
 from builders.unit_facts import Buffers, UnitFacts
-from chorus_store.errors import WeightsError
+from chorus_store.claims import Claims
+from chorus_store.errors import ModelError, WeightsError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.plan import Plan
@@ -85,6 +87,7 @@ def score(
     units: list[Unit],
     *,
     batch: int,
+    claims: Claims,
     models: Models | None = None,
     spent: Accounting | None = None,
     on_sequences: Callable[[int], object] = lambda n: None,
@@ -103,6 +106,9 @@ def score(
         Those to do; a unit that somebody else finishes meanwhile is skipped.
     batch : int
         Sequences of a batch, which is one forward pass while the device has memory for it.
+    claims : Claims
+        Of the store. A unit that somebody else is at is left to them, and looked at once more at the end; what they
+        hold even then is in ``claims.others``.
     models : mapping of str to mapping, optional
         Of every track with a model of its own: what its records say of that.
     spent : Accounting, optional
@@ -117,33 +123,38 @@ def score(
     Raises
     ------
     ModelError
-        The model fails, or gives nothing finite for a whole unit.
+        The model fails, on positions that the message names, or gives nothing finite for a whole unit, or for nearly
+        all of many; or nearly all models of one track each fail.
     StoreWriteError
         The disk refuses. Finished units are kept in every case.
     """
     spent = Accounting() if spent is None else spent
     began = time.perf_counter()
 
-    loaded, passes = _Models(store, oracle), Passes(batch)
+    failures = Failures()
+    loaded, passes = _Models(store, oracle, failures), Passes(batch)
 
     def batches() -> Iterator[Batch]:
         with genome.reopen() as mine:
-            for unit in units:
-                if store.record(unit) is None:
-                    for item in unit_batches(plan, mine, unit, batch):
-                        if unit.first_track in loaded.absent:
-                            break
-                        yield item
+            for unit in _to_do(store, units, claims):
+                for item in unit_batches(plan, mine, unit, batch):
+                    if unit.first_track in loaded.absent:
+                        break
+                    yield item
 
     try:
-        with _Writers(store, plan, spent, models or {}) as writers, closing(read_ahead(batches, READ_AHEAD)) as stream:
+        with (
+            _Writers(store, plan, spent, models or {}, claims, failures) as writers,
+            closing(read_ahead(batches, READ_AHEAD)) as stream,
+        ):
             mark = time.perf_counter()
             for item in stream:
                 spent.reading_s += (now := time.perf_counter()) - mark
                 if not loaded.have(item.unit):
                     mark = now
                     continue
-                reduced = passes.reduce(loaded.current, item)
+                with naming(plan, item):
+                    reduced = passes.reduce(loaded.current, item)
                 spent.forward_s += (after := time.perf_counter()) - now
                 writers.place(item, reduced)
                 spent.sequences += item.size
@@ -156,10 +167,28 @@ def score(
             for unit in units:
                 if unit.first_track in loaded.absent or not len(valid_positions(plan, unit)):
                     writers.write_without_model(unit)
+        failures.require_few()
     finally:
         spent.sequences_per_pass = passes.size
         spent.wall_s = time.perf_counter() - began
     return spent
+
+
+def _to_do(store: FactStore, units: list[Unit], claims: Claims) -> Iterator[Unit]:
+    """Units that are still to be done, claimed; those that somebody else is at are looked at again at the end."""
+    for _ in range(2):
+        others = []
+        for unit in units:
+            if store.record(unit) is not None:
+                claims.others.pop(unit.name, None)
+            elif not claims.take(unit.name):
+                others.append(unit)
+                log.info("%s is left to %s", unit.name, claims.others[unit.name])
+            elif store.record(unit) is None:
+                yield unit
+            else:  # finished just before it was claimed
+                claims.release(unit.name)
+        units = others
 
 
 class _Models:
@@ -175,8 +204,8 @@ class _Models:
 
     current: Oracle
 
-    def __init__(self, store: FactStore, oracle: Oracle) -> None:
-        self._tracks, self._oracle = store.tracks.track, oracle
+    def __init__(self, store: FactStore, oracle: Oracle, failures: Failures) -> None:
+        self._tracks, self._oracle, self._failures = store.tracks.track, oracle, failures
         self._first: int | None = None
         self.absent: set[int] = set()
 
@@ -192,14 +221,19 @@ class _Models:
             except WeightsError as error:
                 self.absent.add(unit.first_track)
                 log.error("%s stays without samples: %s", ", ".join(tracks.tolist()), error)
+                self._failures.count_model(unit.first_track, str(error))
+                self._failures.require_few()
         return unit.first_track not in self.absent
 
 
 class _Writers:
     """The unit that is being filled, finished ones on their way to the disk, and the memory that comes back."""
 
-    def __init__(self, store: FactStore, plan: Plan, spent: Accounting, models: Models) -> None:
-        self._store, self._plan, self._spent, self._models = store, plan, spent, models
+    def __init__(
+        self, store: FactStore, plan: Plan, spent: Accounting, models: Models, claims: Claims, failures: Failures
+    ) -> None:
+        self._store, self._plan, self._spent, self._models, self._claims = store, plan, spent, models, claims
+        self._failures = failures
         self._pool = ThreadPoolExecutor(UNITS_IN_FLIGHT, thread_name_prefix="writer")
         self._pending: deque[Future[UnitFacts]] = deque()
         self._spare: list[Buffers] = []
@@ -219,6 +253,7 @@ class _Writers:
         self._filling = None
         if len(self._pending) > UNITS_IN_FLIGHT:
             self._collect()
+            self._failures.require_few()
 
     def write_without_model(self, unit: Unit) -> None:
         """Write a unit that has no valid position, or no model, if that is still to be done."""
@@ -228,19 +263,27 @@ class _Writers:
             self._spent.count(self._write(facts))
 
     def _write(self, facts: UnitFacts) -> UnitFacts:
-        facts.finish()
+        track = str(self._store.tracks.track[facts.unit.first_track])
+        try:
+            facts.finish()
+        except ModelError as error:
+            if track not in self._models:
+                raise
+            facts.drop_all("model")  # as if it could not be loaded: the others go on
+            log.error("%s stays without samples: %s", track, error)
         n = facts.unit.stop - facts.unit.start
         record = {"positions": n, "scored": n - sum(facts.dropped.values()), "dropped": facts.dropped}
-        track = str(self._store.tracks.track[facts.unit.first_track])
         if track in self._models:
             record["model"] = self._models[track]
         self._store.write(facts.unit, facts.arrays, record)
+        self._claims.release(facts.unit.name)
         log.debug("unit %s written: %s", facts.unit.name, record)
         return facts
 
     def _collect(self) -> None:
         facts = self._pending.popleft().result()
         self._spent.count(facts)
+        self._failures.count(facts, own_model=bool(self._models))
         self._spare.append(facts.buffers)
 
     def __enter__(self) -> Self:

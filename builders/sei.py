@@ -158,6 +158,16 @@ class Sei(Oracle):
         names = {"tracks": "sei-profiles"} if args.profiles or args.rescale_histones else {}
         return {"weights": "sei", **names}
 
+    def options(self) -> dict[str, Any]:
+        """All of `add_options`; see `Oracle.options`."""
+        return {
+            "profiles": self._with_profiles,
+            "strands": self.strands,
+            "n_value": self.encoding.unknown,
+            "rescale_histones": self.rescale_histones,
+            "size": self.size,
+        }
+
     def settings(self) -> dict[str, str]:
         """Size, strands, encoding of unknown bases, and whether histones are rescaled."""
         return {

@@ -21,6 +21,12 @@ KINDS_OF_PART: Mapping[str, tuple[Kind, ...]] = {
 MERGING_PARTS = ("merge", "both", "all")
 
 
+#: Options of the files of a build, and what its provenance calls them.
+INPUTS: Mapping[str, str] = {
+    "fasta": "genome", "gtf": "genes", "ccres": "ccres", "tracks": "tracks", "weights": "weights",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Files of a build; None where a stratum that needs one is not wanted."""

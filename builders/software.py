@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 _PACKAGES = (
-    "chorus-store", "numpy", "zarr", "numcodecs", "xarray", "dask", "numba", "pyfaidx",
-    "torch", "enformer-pytorch", "borzoi-pytorch", "h5py", "tensorflow",
+    "chorus-store", "numpy", "zarr", "numcodecs", "pcodec", "google-crc32c", "isal", "xarray", "dask", "numba",
+    "pyfaidx", "biopython", "pandas", "torch", "enformer-pytorch", "borzoi-pytorch", "alphagenome-pytorch", "h5py",
+    "safetensors", "tensorflow",
 )  # fmt: skip
 
 
@@ -25,13 +26,18 @@ def software_versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """Revision of the checkout that this file is in, with ``-dirty`` where it was changed; None outside one."""
-    folder = Path(__file__).parent
+    """Revision of the checkout that this file is in, with ``-dirty`` where it was changed; None outside one.
+
+    A copy that is installed below a checkout of something else is none of it: git does not know this file then.
+    """
+    file = Path(__file__).resolve()
     try:
-        text = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout  # fmt: skip
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return text.strip() or None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -17,6 +17,7 @@ from chorus_store.tracks import TrackTable
 
 #: The only head of these models' human output.
 HEAD = "human"
+_MOST_TRACKS = 1 << 24
 
 
 def read_targets(path: Path, remedy: str, *, index: str = "index") -> TrackTable:
@@ -53,6 +54,8 @@ def read_targets(path: Path, remedy: str, *, index: str = "index") -> TrackTable
         seen[identifier] = line
         try:
             channel = int(record[index])
+            if not 0 <= channel < _MOST_TRACKS:
+                raise ValueError(f"the index {record[index]} is out of range")
             assay, cell_type = parse_description(description)
             layer = layer_of(assay, description)
         except (ValueError, TrackTableError) as error:

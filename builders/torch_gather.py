@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 
 from builders.gather import CentralGather
-from builders.oracle import BinArray, Exons, FloatArray
+from builders.oracle import BinArray, Exons, FloatArray, Reduced
 from builders.torch_runtime import TorchRuntime
 from chorus_store.exon_bins import ExonBins
+from chorus_store.gene_bins import GeneBins
 
 #: From the bins that are needed, int64 (batch, bin), to their values, float32 (batch, bin, channel).
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -33,9 +34,7 @@ class TorchGather:
             runtime.table, (gather.columns, gather.channels, gather.exon_rows, gather.exon_channels)
         )
 
-    def facts(
-        self, predict: Predict, batch: int, bins: BinArray | None, exons: Exons | None = None
-    ) -> tuple[FloatArray, FloatArray | None]:
+    def facts(self, predict: Predict, batch: int, bins: BinArray | None, exons: Exons | None = None) -> Reduced:
         """Predict the bins that a batch needs, and reduce them; only facts leave the device.
 
         Parameters
@@ -50,8 +49,8 @@ class TorchGather:
 
         Returns
         -------
-        statistics : ndarray of float32, shape (batch, track)
-        chosen : ndarray of float32, shape (batch, slot, track), or None
+        Reduced
+            Of the tracks of the head.
         """
         none = np.empty((batch, 0), np.int32)
         exons = exons or Exons(ExonBins.none(batch))
@@ -66,27 +65,46 @@ class TorchGather:
         # A bin of −1 is none; the first is predicted in its place, and left out of the facts.
         parts = predict(indices.clamp(min=0)).split([part.shape[1] for part in wanted], dim=1)
         absent = (indices < 0).split([part.shape[1] for part in wanted], dim=1)
-        statistics = self._statistics(parts[0], parts[2], absent[2])
+        masked = self._of_exons(parts[2], absent[2], 0.0)
+        statistics = self._statistics(parts[0], masked, absent[2])
+        genes = None if exons.genes is None else self._gene_means(masked, exons.mask, exons.genes)
         if bins is None:
-            return statistics, None
+            return Reduced(statistics, genes=genes)
         chosen = parts[1].index_select(2, self._channels)
         if len(self._exon_rows):
             chosen[:, :, self._exon_rows] = (
                 torch.nan if exons.slots is None else self._of_exons(parts[3], absent[3], torch.nan)
             )
-        return statistics, chosen.cpu().numpy()
+        return Reduced(statistics, chosen.cpu().numpy(), genes)
 
     def _statistics(self, window: torch.Tensor, masked: torch.Tensor, absent: torch.Tensor) -> FloatArray:
         """Window sums, and means over exon bins."""
         columns = [window[:, a:b].sum(dim=1, dtype=torch.float64) for a, b in self._gather.windows]
         # 0 / 0, which is NaN, where a sequence has no exon bin.
-        sums = self._of_exons(masked, absent, 0.0).sum(dim=1, dtype=torch.float64)
-        columns.append(sums / (~absent).sum(dim=1, keepdim=True))
+        columns.append(masked.sum(dim=1, dtype=torch.float64) / (~absent).sum(dim=1, keepdim=True))
         statistics: npt.NDArray[np.float32] = (
             torch.cat(columns, dim=1).index_select(1, self._columns).float().cpu().numpy()
         )
         return statistics
 
+    def _gene_means(self, masked: torch.Tensor, mask: ExonBins, genes: GeneBins) -> FloatArray:
+        """Means over the bins of every gene, (gene, exon track)."""
+        if not len(genes.gene_id):
+            return np.empty((0, masked.shape[2]), np.float32)
+        places = torch.from_numpy(_places(mask, genes)).to(self._device)
+        per_gene = masked.flatten(0, 1).index_select(0, places).split(genes.bins.counts().tolist())
+        means: npt.NDArray[np.float32] = (
+            torch.stack([values.mean(dim=0, dtype=torch.float64) for values in per_gene]).float().cpu().numpy()
+        )
+        return means
+
     def _of_exons(self, values: torch.Tensor, absent: torch.Tensor, filling: float) -> torch.Tensor:
         """Values of the exon tracks, (batch, bin, exon track), and ``filling`` where there is no bin."""
         return values.index_select(2, self._exon_channels).masked_fill(absent[:, :, None], filling)
+
+
+def _places(mask: ExonBins, genes: GeneBins) -> npt.NDArray[np.int64]:
+    """Where the bins of all genes, one after the other, are in the flattened table of the bins of the mask."""
+    width, rows = int(mask.counts().max()), np.repeat(np.arange(len(mask)), np.diff(genes.offset))
+    found = [row * width + np.searchsorted(mask.at(row), genes.bins.at(i)) for i, row in enumerate(rows.tolist())]
+    return np.concatenate(found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from builders.identity import described
+from builders.checksums import Described
 from builders.oracle import Oracle
 from chorus_store.errors import StoreMismatchError
 from chorus_store.facts import FactStore
@@ -31,8 +32,7 @@ class TrackModels:
     @cached_property
     def described(self) -> Mapping[str, Mapping[str, Any]]:
         """By track; without a checksum where there is no such file."""
-        files = {track: self._oracle.weights_of(track) for track in sorted(self._tracks)}
-        return {track: described(file) or self._random_weights(track) for track, file in files.items()}
+        return _Models({track: self._oracle.weights_of(track) for track in sorted(self._tracks)}, self._random_weights)
 
     def has(self, store: FactStore, unit: Unit) -> bool:
         """Whether a unit can be scored: a store may have rows for models that this oracle was not given."""
@@ -71,6 +71,30 @@ class TrackModels:
         """Whether there is a model, and not the one of the record."""
         now = self.described[_track_of(store, unit)]["sha256"]
         return now is not None and now != record["model"]["sha256"]
+
+
+class _Models(Mapping[str, Mapping[str, Any]]):
+    """What is said of the model of every track; a file that has changed since its checksum was taken is refused.
+
+    A model is loaded after that and asked about once it has been used, so it is the file of this checksum.
+    """
+
+    def __init__(self, files: Mapping[str, Path | None], random_weights: Callable[[str], dict[str, Any]]) -> None:
+        self._files, self._checksums = files, Described()
+        self._described = {
+            track: self._checksums.of(file) if file else random_weights(track) for track, file in files.items()
+        }
+
+    def __getitem__(self, track: str) -> Mapping[str, Any]:
+        described = self._described[track]
+        self._checksums.require_unchanged(self._files[track])
+        return described
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def _track_of(store: FactStore, unit: Unit) -> str:

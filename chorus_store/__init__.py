@@ -18,12 +18,18 @@ from chorus_store.errors import ChorusStoreError
 
 if TYPE_CHECKING:
     from chorus_store.accessor import ChorusAccessor
+    from chorus_store.comparison import compare
     from chorus_store.normalizer import PerTrackNormalizer
     from chorus_store.opening import open
 
-__all__ = ["ChorusAccessor", "ChorusStoreError", "PerTrackNormalizer", "__version__", "open"]
+__all__ = ["ChorusAccessor", "ChorusStoreError", "PerTrackNormalizer", "__version__", "compare", "open"]
 
-_MODULES = {"ChorusAccessor": "accessor", "PerTrackNormalizer": "normalizer", "open": "opening"}
+_MODULES = {
+    "ChorusAccessor": "accessor",
+    "PerTrackNormalizer": "normalizer",
+    "compare": "comparison",
+    "open": "opening",
+}
 
 
 def __getattr__(name: str) -> Any:

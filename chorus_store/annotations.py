@@ -17,6 +17,8 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from chorus_store.errors import AnnotationError
+from chorus_store.gene_bins import GeneExons
+from chorus_store.intervals import merge_intervals
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ StringArray = npt.NDArray[np.str_]
 CCRE_CLASSES = ("PLS", "dELS", "pELS", "CA-CTCF", "CA-TF", "TF", "CA-H3K4me3", "CA")
 
 _Row = TypeVar("_Row")
+
+#: More than any chromosome has.
+_LONGEST_BP = 1 << 40
 
 _GENE_TYPE = re.compile(r'\bgene_(?:type|biotype) "?([^";]+)')
 _GENE_NAME = re.compile(r'\bgene_name "?([^";]+)')
@@ -137,29 +142,37 @@ def merged_exons(path: str | Path) -> dict[str, IntArray]:
     found: dict[str, list[tuple[int, int]]] = {}
     for chrom, start, end in _rows(Path(path), _coding_exon):
         found.setdefault(chrom, []).append((start - 1, end))
-    if not found:
-        raise AnnotationError(f"{path} has no exon records of protein-coding genes; give a GTF that holds exons")
+    _require_exons(path, len(found))
     return {chrom: merge_intervals(np.array(intervals, np.int64)) for chrom, intervals in found.items()}
 
 
-def merge_intervals(intervals: IntArray) -> IntArray:
-    """Union of half-open intervals as ascending, disjoint ones.
+def gene_exons(path: str | Path) -> GeneExons:
+    """Exons of protein-coding genes, those of each gene merged where they overlap or touch.
 
     Parameters
     ----------
-    intervals : ndarray of int64, shape (n, 2)
-        In any order; n is 1 or more.
+    path : str or Path
+        As for `read_genes`; exons of one ``gene_id`` on one chromosome are a gene.
 
-    Examples
-    --------
-    >>> merge_intervals(np.array([[5, 9], [0, 2], [8, 12], [2, 3]])).tolist()
-    [[0, 3], [5, 12]]
+    Returns
+    -------
+    GeneExons
+
+    Raises
+    ------
+    AnnotationError
+        As `merged_exons`, or an exon has no ``gene_id``.
     """
-    start, end = intervals[np.argsort(intervals[:, 0], kind="stable")].T
-    reach = np.maximum.accumulate(end)
-    first = np.concatenate([[True], start[1:] > reach[:-1]])
-    last = np.concatenate([first[1:], [True]])
-    return np.stack([start[first], reach[last]], axis=1)
+    found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for chrom, gene_id, start, end in _rows(Path(path), _coding_exon_of_gene):
+        found.setdefault((chrom, gene_id), []).append((start - 1, end))
+    _require_exons(path, len(found))
+    return GeneExons.of(found)
+
+
+def _require_exons(path: str | Path, found: int) -> None:
+    if not found:
+        raise AnnotationError(f"{path} has no exon records of protein-coding genes; give a GTF that holds exons")
 
 
 def read_ccres(path: str | Path) -> CCres:
@@ -240,6 +253,15 @@ def _coding_exon(line: str) -> tuple[str, int, int] | None:
     return fields[0], *_interval(fields[3], fields[4])
 
 
+def _coding_exon_of_gene(line: str) -> tuple[str, str, int, int] | None:
+    exon = _coding_exon(line)
+    if exon is None:
+        return None
+    if (identifier := _GENE_ID.search(line)) is None:
+        raise ValueError("an exon record without the attribute gene_id")
+    return exon[0], identifier[1], *exon[1:]
+
+
 def _ccre(line: str) -> tuple[str, int, int, str] | None:
     if line.startswith(("track", "browser")):
         return None
@@ -274,8 +296,8 @@ def _interval(start: str, end: str) -> tuple[int, int]:
         first, last = int(start), int(end)
     except ValueError:
         raise ValueError(f"start {start!r} and end {end!r} are not both whole numbers") from None
-    if first < 0 or last < first:
-        raise ValueError(f"start {first} and end {last} are negative or reversed")
+    if not 0 <= first <= last <= _LONGEST_BP:
+        raise ValueError(f"start {start} and end {end} are negative or reversed, or beyond any chromosome")
     return first, last
 
 

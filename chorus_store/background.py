@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import zarr
 
 from chorus_store.errors import SchemaError, StoreMismatchError
 from chorus_store.layers import LAYERS
-from chorus_store.layout import CDFS, without_zarr_warnings
-from chorus_store.npz_config import BUILD_CONFIG_VERSION, build_config
+from chorus_store.layout import BUILD_CONFIG_VERSION, CDFS, without_zarr_warnings
+from chorus_store.npz_config import build_config
 from chorus_store.npz_contract import variable_of
 from chorus_store.npz_file import SUFFIX, NpzFile, open_npz_file
 from chorus_store.opening import reading, require_rows
@@ -208,7 +209,10 @@ def open_background(place: Place) -> Background:
     """
     if not os.fspath(place).endswith(".npz"):
         return StoreBackground(open_group(place), place)
-    return NpzBackground(open_npz_file(place))
+    with ExitStack() as stack:
+        background = NpzBackground(stack.enter_context(open_npz_file(place)))
+        stack.pop_all()
+    return background
 
 
 def require_genome(background: Background) -> None:

@@ -89,10 +89,9 @@ def working_set(shape: Shape, cdf: str, sampler: Sampler, memory_bytes: int, wor
     MemoryBudgetError
         Not even one track per worker fits, or the reservoir does not.
     """
-    array = fact_array(shape, cdf)
-    positions, slots = shape.positions(array.kind), shape.slots(array)
-    per_track = positions * slots * _BYTES_PER_SAMPLE[cdf] + layout.CDF_POINTS * 4
-    sorting = positions * slots * 2 * 4
+    samples = most_samples(shape, cdf)
+    per_track = samples * _BYTES_PER_SAMPLE[cdf] + layout.CDF_POINTS * 4
+    sorting = samples * 2 * 4
     shard = min(layout.tracks_per_shard(shape.n_tracks), shape.n_tracks) * layout.CDF_POINTS * 4
     assembling = _SHARDS_IN_MEMORY * shard
     fitting = ((memory_bytes - assembling) // workers - sorting) // per_track
@@ -106,21 +105,31 @@ def working_set(shape: Shape, cdf: str, sampler: Sampler, memory_bytes: int, wor
         )
     chunk = layout.TRACKS_PER_GROUP
     if shape.tracks_per_unit > 1:
-        chunk = layout.fact_chunk_tracks(max(1, min(shape.block, positions) * slots), shape.tracks_per_unit)
+        unit_samples = max(map(shape.unit_samples, shape.arrays_of(cdf)))
+        chunk = layout.fact_chunk_tracks(max(1, unit_samples), shape.tracks_per_unit)
     group = min(chunk, 2 ** (int(fitting).bit_length() - 1))
     return WorkingSet(group, max(assembling + workers * (sorting + group * per_track), reservoir))
 
 
 def reservoir_bytes(shape: Shape, cdf: str, sampler: Sampler) -> int:
     """Memory of the reservoir of one CDF and of the block that is offered to it; 0 where nothing would be thinned."""
-    array = fact_array(shape, cdf)
-    slots = shape.slots(array)
-    if not sampler.thins(shape.positions(array.kind) * slots):
+    if not sampler.thins(most_samples(shape, cdf)):
         return 0
-    block = 2 * min(shape.block, RESERVOIR_POSITIONS) * slots * _BYTES_PER_SAMPLE[cdf]
-    return shape.n_tracks * (sampler.capacity * np.dtype(RESERVOIR_DTYPE[cdf]).itemsize + block)
+    samples = max(
+        shape.unit_samples(array) if array.genes else min(shape.block, RESERVOIR_POSITIONS) * shape.slots(array)
+        for array in shape.arrays_of(cdf)
+    )
+    block = 2 * samples * _BYTES_PER_SAMPLE[cdf]
+    return shape.n_tracks * block + survivors_bytes(shape, cdf, sampler)
 
 
-def fact_array(shape: Shape, cdf: str) -> layout.FactArray:
-    """The first array of facts that a CDF is made of."""
-    return next(array for array in shape.arrays() if array.name.startswith(f"{cdf}/"))
+def survivors_bytes(shape: Shape, cdf: str, sampler: Sampler) -> int:
+    """What the reservoir of one CDF keeps, in memory and then on disk; 0 where nothing would be thinned."""
+    if not sampler.thins(most_samples(shape, cdf)):
+        return 0
+    return shape.n_tracks * sampler.capacity * np.dtype(RESERVOIR_DTYPE[cdf]).itemsize
+
+
+def most_samples(shape: Shape, cdf: str) -> int:
+    """Samples of the track of a CDF that has most."""
+    return max(map(shape.samples, shape.arrays_of(cdf)))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from chorus_store import console, options
@@ -23,16 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return console.run(_main, argv)
 
 
-def _main(argv: Sequence[str]) -> None:
+def _main(argv: Sequence[str]) -> int | None:
     parser, commands = options.parsers()
     if not argv or argv[0] not in commands:
         parser.parse_args(argv)  # help, or an error
-        return
+        return None
     # Options may stand between STORE and TABLE, which parsers of subcommands do not allow by themselves.
     arguments = commands[argv[0]].parse_intermixed_args(argv[1:])
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        _COMMANDS[argv[0]](arguments)
+        return _COMMANDS[argv[0]](arguments)
 
 
 def _show_warning(
@@ -47,25 +45,12 @@ def _show_warning(
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _print_json(document: Any) -> None:
-    print(json.dumps(_finite(document), indent=2, allow_nan=False))
-
-
-def _finite(document: Any) -> Any:
-    """A document in which numbers that JSON does not have are null."""
-    if isinstance(document, dict):
-        return {key: _finite(value) for key, value in document.items()}
-    if isinstance(document, list):
-        return [_finite(value) for value in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
-
-
 def _info(arguments: argparse.Namespace) -> None:
     from chorus_store import info
 
     document = info.describe(arguments.store)
     if arguments.json:
-        _print_json(document)
+        console.print_json(document)
     else:
         print(info.render(document))
 
@@ -79,7 +64,7 @@ def _tracks(arguments: argparse.Namespace) -> None:
         n_tracks = store.sizes["track"]
     rows = [dict(zip(labels, values, strict=True)) for values in zip(*labels.values(), strict=True)]
     if arguments.json:
-        _print_json(rows)
+        console.print_json(rows)
     elif arguments.tsv:
         writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         writer.writerows([list(labels), *(row.values() for row in rows)])
@@ -131,7 +116,7 @@ def _print_answers(store: xr.Dataset, arguments: argparse.Namespace, question: d
         print(console.table(header, [(*asked, round(p, 6), float(f"{error:.2g}")) for *asked, p, error in rows]))
         return
     answers = [dict(zip(header, row, strict=True)) for row in rows]
-    _print_json({"store": arguments.store, "cdf": arguments.cdf, "method": arguments.method, "answers": answers})
+    console.print_json({"store": arguments.store, "cdf": arguments.cdf, "method": arguments.method, "answers": answers})
 
 
 def _answer_table(store: xr.Dataset, arguments: argparse.Namespace, question: dict[str, Any]) -> None:
@@ -143,31 +128,53 @@ def _answer_table(store: xr.Dataset, arguments: argparse.Namespace, question: di
         print(arguments.out)
 
 
-def _validate(arguments: argparse.Namespace) -> None:
-    from chorus_store import validation
+def _validate(arguments: argparse.Namespace) -> int:
+    from chorus_store import validate_command
 
-    print(f"{arguments.store}: {validation.validate(arguments.store):,} rows, all in order")
+    return validate_command.command(arguments)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from chorus_store import diff_command
+
+    return diff_command.command(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> None:
     from chorus_store import npz
 
-    print(npz.export_npz(arguments.store, arguments.out or npz.default_path(arguments.store)))
+    out = arguments.out or npz.default_path(arguments.store)
+    print(npz.export_npz(arguments.store, out, allow_fewer_tracks=arguments.allow_fewer_tracks))
 
 
 def _import(arguments: argparse.Namespace) -> None:
     from chorus_store import npz_import
 
     out = arguments.out or npz_import.default_path(arguments.npz, arguments.oracle)
-    choices = {"oracle": arguments.oracle, "codec": arguments.codec, "overwrite": arguments.force}
-    print(npz_import.import_npz(arguments.npz, out, **choices))
+    choices = {name: getattr(arguments, name) for name in ("oracle", "codec", "allow_fewer_tracks")}
+    print(npz_import.import_npz(arguments.npz, out, overwrite=arguments.force, **choices))
 
 
-_COMMANDS = {
+def _append(arguments: argparse.Namespace) -> None:
+    from chorus_store import append
+
+    append.command(arguments)
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from chorus_store import merging
+
+    merging.command(arguments)
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "info": _info,
     "tracks": _tracks,
     "percentile": _percentile,
     "validate": _validate,
+    "diff": _diff,
     "export": _export,
     "import": _import,
+    "append": _append,
+    "merge": _merge,
 }

@@ -10,8 +10,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import dask
@@ -22,14 +23,23 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 
 from chorus_store import layout
-from chorus_store.budget import RESERVOIR_DTYPE, RESERVOIR_POSITIONS, Sampler, cdfs_of, fact_array, working_set
+from chorus_store.budget import Sampler, cdfs_of, working_set
+from chorus_store.errors import ClusterError
 from chorus_store.facts import FactStore
 from chorus_store.grid import FloatArray, compact_rows
-from chorus_store.layers import LAYERS
-from chorus_store.reservoir import Reservoir
+from chorus_store.layers import effects
+from chorus_store.replay import replay
 
 IntArray = npt.NDArray[np.int64]
 _GROUP = "group-"
+
+
+class _Columns(NamedTuple):
+    """Where the values of some tracks are: name of the facts, first column and the one after the last."""
+
+    facts: str
+    first: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,9 @@ def compact(
     for cdf, width in groups.items():
         with layout.without_zarr_warnings(), tempfile.TemporaryDirectory(prefix=f"{cdf}-", dir=target) as scratch:
             layout.create_cdf_array(group, f"{cdf}_cdf", store.shape.n_tracks, codec=codec)
-            survivors = _replay(store, cdf, layers, sampler, Path(scratch))
+            survivors = replay(store, cdf, layers, sampler, Path(scratch))
             shards = [
-                _shard_task(store.path, target, cdf, first, stop, width, layers, survivors)
+                _shard_task(store, target, cdf, first, stop, width, layers, survivors)
                 for first, stop in _spans(0, store.shape.n_tracks, layout.tracks_per_shard(store.shape.n_tracks))
             ]
             results[cdf] = _join(_run(shards, workers, client, on_rows))
@@ -117,12 +127,34 @@ def _spans(start: int, stop: int, step: int) -> list[tuple[int, int]]:
     return [(first, min(first + step, stop)) for first in range(start, stop, step)]
 
 
+def _groups(store: FactStore, cdf: str, first: int, stop: int, width: int) -> list[tuple[int, int, _Columns]]:
+    """Tracks [first, stop) in groups whose facts are in one array; of each, first, stop and columns of the facts."""
+    gene_rows = store.gene_rows(cdf)
+    by_gene = np.isin(np.arange(first, stop), gene_rows)
+    changes = first + 1 + np.flatnonzero(by_gene[1:] != by_gene[:-1])
+    edges = sorted({*range(first, stop, width), *changes.tolist(), stop})
+    groups = []
+    for a, b in pairwise(edges):
+        columns = _Columns(cdf, a, b)
+        if by_gene[a - first]:
+            columns = _Columns(f"gene_{cdf}", *np.searchsorted(gene_rows, (a, b)).tolist())
+        groups.append((a, b, columns))
+    return groups
+
+
 def _shard_task(
-    path: Path, target: Path, cdf: str, first: int, stop: int, width: int, layers: list[str], survivors: Path | None
+    store: FactStore,
+    target: Path,
+    cdf: str,
+    first: int,
+    stop: int,
+    width: int,
+    layers: list[str],
+    survivors: Path | None,
 ) -> Delayed:
     groups = [
-        delayed(_compact_group)(path, cdf, a, b, layers[a:b], survivors, dask_key_name=f"{_GROUP}{uuid4()}")
-        for a, b in _spans(first, stop, width)
+        delayed(_compact_group)(store.path, columns, a, b, layers[a:b], survivors, dask_key_name=f"{_GROUP}{uuid4()}")
+        for a, b, columns in _groups(store, cdf, first, stop, width)
     ]
     # Unique keys: a cluster takes tasks of equal keys for the same task, whoever submitted them.
     return delayed(_write_shard)(target, cdf, first, groups, dask_key_name=f"shard-{uuid4()}")
@@ -144,12 +176,19 @@ def _run(shards: list[Delayed], workers: int, client: Any, on_rows: Callable[[in
     if client is None:
         with _RowCounter(on_rows):
             return list(dask.compute(*shards, scheduler="threads", num_workers=workers, optimize_graph=False))
-    from distributed import as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
-    futures = client.compute(shards, optimize_graph=False)
-    for future in as_completed(futures, loop=client.loop):
-        on_rows(len(future.result().offered))
-    return [future.result() for future in futures]
+    try:
+        futures = client.compute(shards, optimize_graph=False)
+        for future in as_completed(futures, loop=client.loop):
+            on_rows(len(future.result().offered))
+        return [future.result() for future in futures]
+    except (CancelledError, CommClosedError, KilledWorker) as error:
+        raise ClusterError(
+            f"the Dask cluster has lost its workers or its scheduler ({type(error).__name__}); see their logs, give "
+            "the workers more memory or leave out --dask, and run the same command again"
+        ) from error
 
 
 def _join(parts: list[Compacted]) -> Compacted:
@@ -160,31 +199,22 @@ def _join(parts: list[Compacted]) -> Compacted:
     )
 
 
-def _population(store: FactStore, cdf: str, first: int, stop: int, layers: list[str]) -> npt.NDArray[Any]:
+def _population(store: FactStore, columns: _Columns, layers: list[str]) -> npt.NDArray[Any]:
     """All values of some tracks, shape (tracks, samples); effects in float64, the rest as stored."""
-    if cdf != "effect":
-        return store.read_columns(f"{cdf}/value", first, stop)
-    ref = store.read_columns("effect/ref", first, stop)
-    alt = store.read_columns("effect/alt", first, stop)
-    return _effects(ref, alt, layers)
-
-
-def _effects(ref: FloatArray, alt: FloatArray, layers: list[str]) -> npt.NDArray[np.float64]:
-    """Effects of track-major alleles, each track by its layer's formula."""
-    effects = np.empty(ref.shape, np.float64)
-    names = np.asarray(layers)
-    for name in dict.fromkeys(layers):
-        rows = names == name
-        effects[rows] = LAYERS[name].effect(ref[rows], alt[rows])
-    return effects
+    facts, first, stop = columns
+    if not facts.endswith("effect"):
+        return store.read_columns(f"{facts}/value", first, stop)
+    ref = store.read_columns(f"{facts}/ref", first, stop)
+    alt = store.read_columns(f"{facts}/alt", first, stop)
+    return effects(ref, alt, layers)
 
 
 def _compact_group(
-    path: Path, cdf: str, first: int, stop: int, layers: list[str], survivors: Path | None
+    path: Path, columns: _Columns, first: int, stop: int, layers: list[str], survivors: Path | None
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Grids, offered and retained counts of a group of tracks."""
     if survivors is None:
-        grids, counts = compact_rows(_population(FactStore(path), cdf, first, stop, layers))
+        grids, counts = compact_rows(_population(FactStore(path), columns, layers))
         return grids, counts, counts
     kept = np.array(np.load(survivors / "kept.npy", mmap_mode="r")[first:stop])
     grids, retained = compact_rows(kept)
@@ -207,22 +237,3 @@ def landmarks(grids: FloatArray) -> FloatArray:
     """Median, 99th percentile and maximum of every grid, shape (track, 3)."""
     points = grids.shape[1]
     return grids[:, [points // 2, int(0.99 * points), points - 1]]
-
-
-def _replay(store: FactStore, cdf: str, layers: list[str], sampler: Sampler, scratch: Path) -> Path | None:
-    """Fill the reference's reservoir from the facts; None where nothing would be thinned."""
-    shape, array = store.shape, fact_array(store.shape, cdf)
-    positions, slots = shape.positions(array.kind), shape.slots(array)
-    if not sampler.thins(positions * slots):
-        return None
-    reservoir = Reservoir(shape.n_tracks, sampler.capacity, dtype=RESERVOIR_DTYPE[cdf])
-    for start, stop in _spans(0, positions, min(shape.block, RESERVOIR_POSITIONS)):
-        rows = slice(start * slots, stop * slots)
-        if cdf == "effect":
-            ref, alt = store.read_rows("effect/ref", rows), store.read_rows("effect/alt", rows)
-            reservoir.offer(_effects(ref.T, alt.T, layers).T)
-        else:
-            reservoir.offer(store.read_rows(f"{cdf}/value", rows), batch=slots)
-    np.save(scratch / "kept.npy", reservoir.kept)
-    np.save(scratch / "seen.npy", reservoir.seen)
-    return scratch

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from chorus_store.errors import ChorusStoreError
 
-EXIT_OK, EXIT_UNEXPECTED, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_UNEXPECTED, EXIT_ERROR, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -27,7 +30,8 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     -------
     int
         0 done; 1 unexpected error, with its traceback; 2 a `ChorusStoreError`, its message on stderr;
-        130 interrupted. A reader that closes the pipe (``| head``) is no error.
+        130 interrupted. A reader that closes the pipe (``| head``) is no error. What a command returns itself is
+        `EXIT_FINDINGS` (3) where it has found what it was to look for.
 
     Examples
     --------
@@ -41,7 +45,10 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         code = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except ChorusStoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return EXIT_ERROR
+    except PermissionError as error:
+        print(f"error: no access to {error.filename} ({error.strerror}); check its permissions", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -56,6 +63,41 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     return code or EXIT_OK
 
 
+def printable(text: str) -> str:
+    r"""Text in which what is no character to be seen, or a line's end, is escaped: files may hold codes for terminals.
+
+    Examples
+    --------
+    >>> print(printable("K562\x1b[2J\u2028→"))
+    K562\x1b[2J\u2028→
+    """
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def print_json(document: Any) -> None:
+    """Print a document of JSON values; numbers that JSON does not have become null.
+
+    Examples
+    --------
+    >>> print_json({"ratio": float("inf")})
+    {
+      "ratio": null
+    }
+    """
+    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, Mapping):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Lines of a table for people: columns aligned by spaces, numbers to the right.
 
@@ -66,7 +108,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     DNASE:K562    0.5
     CAGE        12.25
     """
-    texts = [list(header), *([str(cell) for cell in row] for row in rows)]
+    texts = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
     pads = [str.rjust if number else str.ljust for number in numeric]

@@ -50,6 +50,12 @@ class PlanError(InputError):
     kind = "plan"
 
 
+class PreflightError(ChorusStoreError, ValueError):
+    """Several things stand in the way of a build; the message lists them all."""
+
+    kind = "preflight"
+
+
 class MissingResourceError(ChorusStoreError, FileNotFoundError):
     """One or more resources are neither on disk nor to be downloaded."""
 
@@ -116,10 +122,22 @@ class SchemaError(StoreError, ValueError):
     kind = "schema"
 
 
+class CoverageError(StoreError, ValueError):
+    """A background would be replaced by one that covers far fewer of its tracks."""
+
+    kind = "coverage"
+
+
 class IncompleteStoreError(StoreError, ValueError):
     """Units of work are missing; the message lists them."""
 
     kind = "incomplete"
+
+
+class StoreBusyError(StoreError, RuntimeError):
+    """Another process is doing what was asked for; the message says who, and since when."""
+
+    kind = "busy"
 
 
 class CorruptStoreError(StoreError, ValueError):
@@ -138,6 +156,12 @@ class MemoryBudgetError(ChorusStoreError, MemoryError):
     """The memory budget is smaller than the least that the work needs."""
 
     kind = "memory"
+
+
+class ClusterError(ChorusStoreError, RuntimeError):
+    """The workers or the scheduler of a Dask cluster went away while they were needed."""
+
+    kind = "cluster"
 
 
 class TrackNotFoundError(ChorusStoreError, KeyError):

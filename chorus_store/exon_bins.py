@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from chorus_store.annotations import merge_intervals
+from chorus_store.intervals import merge_intervals, ranges
 
 IntArray = npt.NDArray[np.int64]
 BinArray = npt.NDArray[np.int32]
@@ -51,12 +51,12 @@ class ExonBins:
     def at(self, position: int) -> BinArray:
         """Bins of one position, ascending."""
         runs = slice(self.offset[position], self.offset[position + 1])
-        return _ranges(self.first[runs], self.stop[runs]).astype(np.int32)
+        return ranges(self.first[runs], self.stop[runs]).astype(np.int32)
 
     def take(self, positions: npt.NDArray[np.integer]) -> ExonBins:
         """Those of some positions, in the order of their indices."""
         first, stop = self.offset[positions], self.offset[positions + 1]
-        runs = _ranges(first, stop)
+        runs = ranges(first, stop)
         return ExonBins(np.concatenate([[0], np.cumsum(stop - first)]), self.first[runs], self.stop[runs])
 
     def padded(self) -> BinArray:
@@ -70,7 +70,7 @@ class ExonBins:
         """
         counts = self.counts()
         table = np.full((len(self), int(counts.max(initial=0))), -1, np.int32)
-        table[np.arange(table.shape[1]) < counts[:, None]] = _ranges(self.first, self.stop)
+        table[np.arange(table.shape[1]) < counts[:, None]] = ranges(self.first, self.stop)
         return table
 
 
@@ -123,7 +123,7 @@ def overlapping_bins(
         after = np.searchsorted(intervals[:, 1], output_start[here], side="right")
         before = np.searchsorted(intervals[:, 0], output_start[here] + span, side="left")
         position = np.repeat(here, before - after)
-        inside = np.clip(intervals[_ranges(after, before)] - output_start[position, None], 0, span)
+        inside = np.clip(intervals[ranges(after, before)] - output_start[position, None], 0, span)
         touched = np.stack([inside[:, 0] // axis.resolution_bp, -(-inside[:, 1] // axis.resolution_bp)], axis=1)
         runs.append(touched + pitch * position[:, None])
     found = np.concatenate(runs) if runs else np.empty((0, 2), np.int64)
@@ -133,11 +133,3 @@ def overlapping_bins(
     position = merged[:, 0] // pitch
     first, stop = (merged - pitch * position[:, None]).T.astype(np.int32)
     return ExonBins(np.searchsorted(position, np.arange(len(chrom) + 1)), first, stop)
-
-
-def _ranges(first: npt.NDArray[np.integer], stop: npt.NDArray[np.integer]) -> IntArray:
-    """All integers of half-open ranges, range after range."""
-    length = (stop - first).astype(np.int64)
-    end = np.cumsum(length)
-    values: IntArray = np.arange(length.sum()) + np.repeat(first - (end - length), length)
-    return values

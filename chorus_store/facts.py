@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from chorus_store import fact_columns, layout, rows
-from chorus_store.errors import CorruptStoreError, StoreMismatchError
-from chorus_store.files import group_node, sha256_of, sync, write_atomically, writing
+from chorus_store import fact_columns, layout, nodes, rows, seal
+from chorus_store.durable import make_folder, put_in_place, sync, sync_up
+from chorus_store.errors import CorruptStoreError, StoreError, StoreMismatchError
+from chorus_store.files import group_node, sha256_of, write_atomically, writing
 from chorus_store.layout import Kind
 from chorus_store.opening import is_published, read_attributes, reading, root_attributes
 from chorus_store.swap import aside_name, remove_stale
@@ -66,13 +67,30 @@ class FactStore:
     @cached_property
     def shape(self) -> Shape:
         """Sizes of the fact arrays, with the tracks that were added since the store was begun."""
-        return replace(self._begun, n_tracks=rows.count(self.path, self._begun.n_tracks))
+        return replace(self._begun, n_tracks=sum(self.lots()))
+
+    def lots(self) -> list[int]:
+        """Number of rows that the store was begun with, and of every lot of tracks that was added since."""
+        return rows.lots(self.path, self._begun.n_tracks)
 
     @cached_property
     def tracks(self) -> TrackTable:
-        """The track of every row: those that the store was begun with, then those added since."""
+        """The track of every row: those that the store was begun with, then those added since.
+
+        Raises
+        ------
+        CorruptStoreError
+            The table cannot be read, or is not the one that the store was begun with.
+        """
         with reading(f"the track table of {self.path}"):
-            return rows.read(self.path)
+            table = rows.read(self.path)
+        said = self.build.get("inputs", {}).get("tracks", {})
+        expected = said.get("table_sha256", said.get("sha256"))  # which is what early builds called it
+        if expected and table.select(np.arange(self._begun.n_tracks)).digest() != expected:
+            raise CorruptStoreError(
+                f"the track table of {self.path} is not the one that it was begun with; copy the store again"
+            )
+        return table
 
     def add_tracks(self, tracks: TrackTable) -> None:
         """Add rows that are not there yet; the units of the others, their numbers and their facts stay as they are.
@@ -109,8 +127,8 @@ class FactStore:
             file = self.path / layout.SAMPLES / array.name / "zarr.json"
             with reading(str(file)):
                 node = json.loads(file.read_bytes())
-            if node["shape"][1] < self.shape.n_tracks:
-                node["shape"][1] = self.shape.n_tracks
+            if node["shape"][1] < self.shape.columns(array):
+                node["shape"][1] = self.shape.columns(array)
                 with writing(self.path):
                     write_atomically(file, json.dumps(node, indent=2).encode())
                 self._arrays.pop(array.name, None)
@@ -136,11 +154,11 @@ class FactStore:
         """
         aside = aside_name(path)
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             remove_stale(path)
             try:
                 _create(aside, shape, build, root, tables)
-                aside.rename(path)
+                put_in_place(aside, path)
             except FileExistsError:
                 pass
             except OSError as error:
@@ -159,7 +177,7 @@ class FactStore:
         """The Zarr array of a `layout.FactArray`."""
         if name not in self._arrays:
             with reading(f"{self.path / layout.SAMPLES / name}"):
-                array = zarr.open_array(self.path / layout.SAMPLES / name, mode="r+", zarr_format=3)
+                array = nodes.open_array(self.path / layout.SAMPLES / name, "r+")
             self._arrays[name] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name]
 
@@ -170,13 +188,20 @@ class FactStore:
     def record(self, unit: Unit) -> dict[str, Any] | None:
         """Progress record of a unit whose data are there; None where the unit is still to be done."""
         try:
-            record = json.loads((self.path / layout.PROGRESS / unit.name / "zarr.json").read_bytes())["attributes"]
+            said = json.loads((self.path / layout.PROGRESS / unit.name / "zarr.json").read_bytes())
+            if seal.is_broken(said):
+                return None
+            record = {name: value for name, value in said["attributes"].items() if name != seal.SEAL}
             for name, data in record["data"].items():
-                if not self.discarded and self._shard(name, unit).stat().st_size != data["bytes"]:
+                if "sha256" not in data or (
+                    not self.discarded and self._shard(name, unit).stat().st_size != data["bytes"]
+                ):
                     return None
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        except (
+            FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+        ):  # fmt: skip
             return None  # never finished, or torn by a power cut: the unit is redone
-        return dict(record)
+        return record
 
     def missing(self, kind: Kind) -> list[Unit]:
         """Units of a kind that are still to be done, in plan order."""
@@ -201,23 +226,36 @@ class FactStore:
         StoreMismatchError
             The store was removed or replaced since it was opened.
         """
-        if read_attributes(self.path / layout.PROGRESS) != self.build or self._has_lost_rows():
-            raise StoreMismatchError(
-                f"{self.path} was removed or replaced while unit {unit.name} was scored; "
-                "remove what is left of it, or give another --out, and start again"
-            )
+        self._require_there(unit)
+        try:
+            self._write(unit, facts, record)
+        except StoreError:
+            self._require_there(unit)  # or that is why
+            raise
+
+    def _write(self, unit: Unit, facts: Mapping[str, FloatArray], record: Mapping[str, Any]) -> None:
         with writing(self.path):
             data = {}
             for array in self.shape.arrays(unit.kind):
-                slots = self.shape.slots(array)
-                rows = slice(unit.start * slots, unit.stop * slots)
-                self.array(array.name)[rows, unit.first_track : unit.stop_track] = facts[array.name]
                 file = self._shard(array.name, unit)
+                self._replace(array, unit, facts[array.name])
                 sync(file)
+                sync_up(file.parent, self.path / layout.SAMPLES / array.name)
                 data[array.name] = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
             folder = self.path / layout.PROGRESS / unit.name
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             write_atomically(folder / "zarr.json", group_node({**record, "data": data}))
+
+    def _replace(self, array: layout.FactArray, unit: Unit, values: FloatArray) -> None:
+        """Write a shard. Zarr may read the one that is there first; a power cut may have torn that, and it goes."""
+        region = self.shape.region(array, unit)
+        try:
+            self.array(array.name)[region] = values
+        except OSError:
+            raise
+        except Exception:
+            self._shard(array.name, unit).unlink()
+            self.array(array.name)[region] = values
 
     def forget(self, unit: Unit) -> None:
         """Take back a unit, which is then still to be done."""
@@ -255,8 +293,24 @@ class FactStore:
         with reading(f"{self.path / layout.SAMPLES / name}"):
             return np.asarray(self.array(name)[unit_rows, :])
 
-    def _has_lost_rows(self) -> bool:
-        return rows.count(self.path, self._begun.n_tracks) < self.shape.n_tracks
+    def gene_rows(self, cdf: str) -> npt.NDArray[np.intp]:
+        """Rows of the tracks whose values of a CDF are one per gene, in the order of the columns of those facts."""
+        if not any(array.genes for array in self.shape.arrays_of(cdf)):
+            return np.empty(0, np.intp)
+        return np.flatnonzero(self.tracks.layer == "gene_expression")
+
+    def gene_offset(self, kind: Kind) -> npt.NDArray[np.int64]:
+        """Of every position of the plan, the number of genes before it, and last that of all; shape (n + 1,)."""
+        name = f"{layout.PLAN}/{kind}/gene_offset"
+        with reading(f"{self.path / name}"):
+            return np.asarray(nodes.open_array(self.path / name)[...])
+
+    def _require_there(self, unit: Unit) -> None:
+        if read_attributes(self.path / layout.PROGRESS) != self.build or sum(self.lots()) < self.shape.n_tracks:
+            raise StoreMismatchError(
+                f"{self.path} was removed or replaced while unit {unit.name} was scored; if its disk was away, run the "
+                "same command again; else remove what is left of it, or give another --out"
+            )
 
     def _shard(self, name: str, unit: Unit) -> Path:
         return layout.shard_file(self.path, f"{layout.SAMPLES}/{name}", unit.shard)
@@ -269,14 +323,13 @@ def _create(
     for name, table in tables.items():
         layout.write_table(group, f"{layout.PLAN}/{name}", table)
     for array in shape.arrays():
-        slots = shape.slots(array)
         layout.create_fact_array(
             group,
             array.name,
-            (shape.positions(array.kind) * slots, shape.n_tracks),
-            (shape.block * slots, shape.tracks_per_unit),
+            (shape.samples(array), shape.columns(array)),
+            (shape.unit_samples(array), shape.tracks_per_unit),
         )
-    group.create_group(layout.PROGRESS, attributes={**build, "shape": shape.__dict__})
+    group.create_group(layout.PROGRESS, attributes={**build, "shape": shape.to_json()})
     for kind in KINDS:
         group.create_group(f"{layout.PROGRESS}/{kind}")
     group.create_group(layout.RUNS)

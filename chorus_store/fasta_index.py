@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import struct
 import tempfile
 import time
+import zlib
 from bisect import bisect_right
 from operator import attrgetter
 from pathlib import Path
@@ -27,6 +29,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BGZF_SUFFIXES = (".gz", ".bgz")
 #: The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+#: What pyfaidx and Biopython raise for damaged bytes.
+_DAMAGE = (pyfaidx.FastaIndexingError, UnicodeDecodeError, RuntimeError, struct.error, zlib.error, EOFError)
 #: Text between two contigs that is longer than this is not a header.
 _LONGEST_HEADER = 1 << 20
 
@@ -62,11 +66,19 @@ def open_indexed(path: Path, cache_dir: Path) -> Any:
     for index in candidates:
         try:
             _build(path, index)
-            return _open(path, index)
+            faidx = _open(path, index)
         except OSError as error:
             failures.append(f"{index.parent}: {error.strerror or error}")
         except ValueError as error:  # repeated contig names
             raise GenomeError(f"{path} cannot be indexed: {error}") from error
+        else:
+            if not _fits(faidx):
+                faidx.close()
+                raise GenomeError(
+                    f"{path} cannot be indexed: lines of a contig differ in length; wrap them anew, for example with: "
+                    f"seqkit seq -w 60 {path.name}"
+                )
+            return faidx
     raise GenomeError(
         f"no index can be written for {path} ({'; '.join(failures)}); run 'samtools faidx {path.name}' "
         "in a folder that can be written to and keep the .fai beside the FASTA"
@@ -74,15 +86,36 @@ def open_indexed(path: Path, cache_dir: Path) -> Any:
 
 
 def read_bytes(faidx: Any, offset: int, size: int) -> bytes:
-    """Bytes of the (decompressed) file; fewer at its end. Threads may share ``faidx``."""
+    """Bytes of the (decompressed) file; fewer at its end. Threads may share ``faidx``.
+
+    Raises
+    ------
+    GenomeError
+        Compressed blocks that are damaged, or not where their index says.
+    """
     with faidx.lock:
-        if faidx._bgzf:
-            blocks = faidx.gzi_index
-            block = blocks[bisect_right(blocks, offset, key=attrgetter("ustart")) - 1]
-            faidx.file.seek(pyfaidx.make_virtual_offset(block.cstart, offset - block.ustart))
-        else:
+        if not faidx._bgzf:
             faidx.file.seek(offset)
-        return bytes(faidx.file.read(size))
+            return bytes(faidx.file.read(size))
+        try:
+            _seek(faidx, offset)
+            return bytes(faidx.file.read(size))
+        except (OSError, ValueError, *_DAMAGE) as error:
+            raise GenomeError(
+                f"{faidx.filename} is damaged, or its .gzi does not fit it ({error}); delete .fai and .gzi and run "
+                "again, and if that does not help download or compress the FASTA again"
+            ) from error
+
+
+def _seek(faidx: Any, offset: int) -> None:
+    """Go to a byte of a bgzipped file; ValueError where its block does not end at the next one of the index."""
+    blocks, file = faidx.gzi_index, faidx.file
+    number = bisect_right(blocks, offset, key=attrgetter("ustart")) - 1
+    block = blocks[number]
+    file.seek(pyfaidx.make_virtual_offset(block.cstart, offset - block.ustart))
+    end = block.cstart + file._block_raw_length, block.ustart + len(file._buffer)
+    if number + 1 < len(blocks) and end != (blocks[number + 1].cstart, blocks[number + 1].ustart):
+        raise ValueError(f"block {number} ends elsewhere")
 
 
 def _check_file(path: Path) -> bool:
@@ -101,7 +134,7 @@ def _check_file(path: Path) -> bool:
         raise GenomeError(f"{path} is empty; download or copy it again")
     compressed = head.startswith(_GZIP_MAGIC)
     plain_name = path.name.removesuffix(".gz")
-    if compressed and not (head[3] & 4 and head[12:14] == b"BC"):
+    if compressed and not (head[12:14] == b"BC" and head[3] & 4):
         raise GenomeError(
             f"{path} is compressed by gzip, which allows no random access; recompress it: "
             f"gunzip -c {path.name} | bgzip > {plain_name}.bgz"
@@ -129,7 +162,7 @@ def _open_existing(path: Path, index: Path, compressed: bool) -> Any | None:
         return None
     try:
         faidx = _open(path, index)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArithmeticError, struct.error) as error:
         log.warning("index %s cannot be read and is not used: %s", index, error)
         return None
     if _fits(faidx):
@@ -140,23 +173,50 @@ def _open_existing(path: Path, index: Path, compressed: bool) -> Any | None:
 
 
 def _fits(faidx: Any) -> bool:
-    """Whether exactly one header, of the right name, precedes every contig and nothing follows the last."""
-    end, last_base = 0, 0
+    """Whether exactly one header, of the right name, precedes every contig, lines end where they should, and the file.
+
+    Records may also lie inside of others: several names for one stretch of the file.
+    """
+    end = 0
     try:
         for name, record in sorted(faidx.index.items(), key=lambda item: item[1].offset):
-            if record.offset >= end:
-                if record.offset - end > _LONGEST_HEADER:
-                    return False
-                between = read_bytes(faidx, end, record.offset - end).strip(b"\r\n")
-                header = between.rpartition(b"\n")[2]
-                if b"\n>" in between or header[:1] != b">" or header[1:].split()[:1] != [name.encode()]:
-                    return False
-            # Records may also overlap: several names for one stretch of the file.
-            if record.rlen and record.bend > end:
-                end, last_base = record.bend, record.bend - (record.lenb - record.lenc) - 1
-        return len(read_bytes(faidx, last_base, 1)) == 1 and not read_bytes(faidx, end, 1024).strip()
-    except ValueError:  # an offset beyond the last compressed block
+            if record.rlen < 0 or (record.rlen and not 0 < record.lenc <= record.lenb):
+                return False
+            if record.offset >= end and not _has_header(faidx, name, end, record):
+                return False
+            last = record.offset if not record.rlen else record.bend
+            if last > end and record.rlen and not _has_lines(faidx, record):
+                return False
+            end = max(end, last)
+        return not read_bytes(faidx, end, 1024).strip()
+    except (ValueError, ArithmeticError):  # an offset beyond the last compressed block, or beyond any file
         return False
+
+
+def _has_header(faidx: Any, name: str, end: int, record: Any) -> bool:
+    """Whether there is the header of the contig, and nothing else, between the end of the one before and its bases."""
+    if record.offset - end > _LONGEST_HEADER:
+        return False
+    between = read_bytes(faidx, end, record.offset - end)
+    header = between.strip(b"\r\n")
+    # Without a line's end the sequence would begin in the header.
+    whole = between.endswith(b"\n") or not record.rlen
+    return whole and b"\n" not in header and header[:1] == b">" and header[1:].split()[:1] == [name.encode()]
+
+
+def _has_lines(faidx: Any, record: Any) -> bool:
+    """Whether the first line of a contig and its last end where the index says."""
+    first = record.offset + min(record.lenc, record.rlen) - 1
+    last = record.bend - (record.lenb - record.lenc) - 1
+    many = record.rlen > record.lenc
+    return all(_ends_line(faidx, base) for base in (first, last)) and (
+        not many or read_bytes(faidx, record.offset + record.lenb - 1, 1) == b"\n"
+    )
+
+
+def _ends_line(faidx: Any, base: int) -> bool:
+    text = read_bytes(faidx, base, 2)
+    return text[:1].strip() != b"" and text[1:].strip() == b""
 
 
 def _build(path: Path, index: Path) -> None:
@@ -167,8 +227,11 @@ def _build(path: Path, index: Path) -> None:
         aside = Path(folder) / index.name
         try:
             pyfaidx.Faidx(path, indexname=aside, gzi_indexname=aside.with_suffix(".gzi")).close()
-        except (pyfaidx.FastaIndexingError, UnicodeDecodeError) as error:
-            raise GenomeError(f"{path} is not a FASTA file that can be indexed: {error}") from error
+        except _DAMAGE as error:
+            reason = str(error).partition("Please report")[0]
+            raise GenomeError(
+                f"{path} is damaged, or not a FASTA file that can be indexed: {reason}; download or copy it again"
+            ) from error
         # A file server's clock may be ahead of ours.
         newest = max(time.time_ns(), path.stat().st_mtime_ns)
         for built in Path(folder).iterdir():

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from chorus_store import seal
+from chorus_store.durable import sync_folder
 from chorus_store.errors import ChorusStoreError, StoreWriteError
 from chorus_store.swap import aside_name
 
@@ -37,6 +39,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that a reader, or a power cut, sees all of it or nothing."""
     with _aside(path, data) as aside:
         aside.replace(path)
+        sync_folder(path.parent)
 
 
 def write_once(path: Path, data: bytes) -> bool:
@@ -46,6 +49,7 @@ def write_once(path: Path, data: bytes) -> bool:
             os.link(aside, path)
         except FileExistsError:
             return False
+        sync_folder(path.parent)
     return True
 
 
@@ -64,6 +68,11 @@ def _aside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def group_node(attributes: Mapping[str, Any]) -> bytes:
+    """``zarr.json`` of a group with these attributes and their seal: a record, written once."""
+    return node_of(seal.sealed(attributes))
+
+
+def node_of(attributes: Mapping[str, Any]) -> bytes:
     """``zarr.json`` of a group with these attributes."""
     node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return (json.dumps(node, indent=2, allow_nan=False) + "\n").encode()
@@ -73,9 +82,3 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Force a file to disk."""
-    with path.open("r+b") as handle:  # Windows syncs only what may be written to
-        os.fsync(handle.fileno())

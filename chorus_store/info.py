@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chorus_store import layout, opening
+from chorus_store import claims, console, layout, opening, origins, schema
 from chorus_store.facts import progress
+from chorus_store.lock import Holder
 from chorus_store.places import is_url
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def describe(place: str | PathLike[str]) -> Document:
     dict
         JSON values. Always ``path``, ``published``, ``oracle``, ``genome`` and ``demo``; once there is a background,
         ``n_tracks``, ``cdf_points`` and the sections of its provenance, or what the arrays say in their stead; of an
-        NPZ its ``build_config``; of a local folder ``bytes``, ``runs``, and ``progress`` while it has its facts.
+        NPZ its ``build_config``; of a local folder ``bytes``, ``runs``, ``progress`` while it has its facts, and
+        ``claims`` while processes are at work on it; ``rows`` where some came from elsewhere.
 
     Raises
     ------
@@ -45,6 +48,11 @@ def describe(place: str | PathLike[str]) -> Document:
     CorruptStoreError
         Metadata that cannot be read.
     """
+    with schema.expected(fspath(place)):
+        return _described(place)
+
+
+def _described(place: str | PathLike[str]) -> Document:
     document: Document = {"path": fspath(place), "published": True}
     folder = Path(place)
     if is_url(place) or not folder.is_dir():
@@ -56,6 +64,8 @@ def describe(place: str | PathLike[str]) -> Document:
         document |= {"published": False, **_identity(attributes)}
     if (folder / layout.SAMPLES).is_dir():
         document["progress"] = progress(folder)
+    if working := claims.holders(folder):
+        document["claims"] = {name: asdict(holder) for name, holder in working.items()}
     return document | {"bytes": _bytes(folder), "runs": _runs(folder)}
 
 
@@ -66,6 +76,8 @@ def _background(place: str | PathLike[str]) -> Document:
         document |= store.attrs.get("provenance", {})
         if "build_config" in store.attrs:
             document["build_config"] = store.attrs["build_config"]
+        if blocks := origins.of(store.attrs, store.sizes["track"]):
+            document[origins.ROWS] = blocks
         return document if "layers" in document else document | _sections(store)
 
 
@@ -118,8 +130,9 @@ def _runs(place: Path) -> list[Document]:
 
 
 def render(document: Document) -> str:
-    """A description from `describe` as lines of text."""
-    return "\n".join(_lines(document))
+    """A description from `describe` as lines of text; SchemaError where a store says other things than its schema."""
+    with schema.expected(document["path"]):
+        return console.printable("\n".join(_lines(document)))
 
 
 def _lines(document: Document) -> Iterator[str]:
@@ -134,6 +147,8 @@ def _lines(document: Document) -> Iterator[str]:
     for kind, units in document.get("progress", {}).items():
         missing = units["units"] - units["done"]
         yield _row(kind, f"{units['done']:,} of {units['units']:,} units done, {missing:,} missing")
+    for name, holder in document.get("claims", {}).items():
+        yield _row(f"{name} is held by", str(Holder(**holder)))
     if document["published"]:
         yield from _published_lines(document)
     if "runs" in document:
@@ -153,6 +168,9 @@ def _published_lines(document: Document) -> Iterator[str]:
     yield f"CDFs ({document['cdf_points']:,} points)"
     for cdf, counts in document["sampling"].items():
         yield _row(cdf, _sampling(counts), 2)
+    if origins.ROWS in document:
+        yield f"rows from elsewhere ({sum(block['stop'] - block['first'] for block in document[origins.ROWS]):,})"
+        yield from (_block(block) for block in document[origins.ROWS])
     if "imported" in document:
         yield from _imported_lines(document["imported"])
     if "plan" in document:
@@ -173,6 +191,11 @@ def _sampling(counts: Document) -> str:
     spans = [f"{_span(counts[key])} {key}" for key in ("offered", "retained") if key in counts]
     known = f"{', '.join(spans)} per track" if spans else "number of values unknown"
     return ", ".join(filter(None, [known, counts.get("mode")]))
+
+
+def _block(block: origins.Block) -> str:
+    source = block["source"]
+    return _row(f"{block['first']}:{block['stop']}", f"{source['name']}  sha256 {source['sha256'] or 'unknown'}", 2)
 
 
 def _imported_lines(imported: Document) -> Iterator[str]:

@@ -6,7 +6,7 @@ window rule. Everything else in the project asks here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -92,6 +92,22 @@ class Layer:
         ref64, alt64 = np.asarray(ref, np.float64), np.asarray(alt, np.float64)
         value = FORMULAS[self.formula](ref64, alt64, self.pseudocount)
         return value if self.signed else np.abs(value)
+
+
+def effects(ref: npt.NDArray[np.floating], alt: npt.NDArray[np.floating], layers: Sequence[str]) -> FloatArray:
+    """Effects of track-major alleles, each track by the formula of its layer.
+
+    Parameters
+    ----------
+    ref, alt : ndarray of float, shape (track, sample)
+    layers : sequence of str, length track
+        Keys of `LAYERS`.
+    """
+    found, names = np.empty(ref.shape, np.float64), np.asarray(layers)
+    for name in dict.fromkeys(layers):
+        rows = names == name
+        found[rows] = LAYERS[name].effect(ref[rows], alt[rows])
+    return found
 
 
 def _table(*layers: Layer) -> MappingProxyType[str, Layer]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
+from chorus_store import nodes
 from chorus_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ numcodecs.blosc.use_threads = False
 SCHEMA_NAME = "chorus-store"
 #: Version of the layout on disk; raised when an older reader would misread it.
 SCHEMA_VERSION = 1
+#: ``schema_version`` of ``build_config``, the document of an NPZ; raised when an older reader would misread the file.
+BUILD_CONFIG_VERSION = 4
 
 CDF_POINTS = 10_000
 CDFS = ("effect", "summary", "perbin")
@@ -130,27 +133,46 @@ class FactArray:
         Which part of the plan its samples come from: ``variants`` or ``baselines``.
     slots : bool
         Whether every position has one sample per bin slot rather than one.
+    genes : bool
+        Whether every position has one sample per gene, and the array only the tracks of gene expression; then it
+        stands in for these tracks in the CDF.
     """
 
     name: str
     kind: Kind
     slots: bool = False
+    genes: bool = False
+
+    @property
+    def cdf(self) -> str:
+        """The CDF that it is made into."""
+        return self.name.partition("/")[0].removeprefix("gene_")
 
 
 FACT_ARRAYS: tuple[FactArray, ...] = (
     FactArray("effect/ref", "variants"),
     FactArray("effect/alt", "variants"),
+    FactArray("gene_effect/ref", "variants", genes=True),
+    FactArray("gene_effect/alt", "variants", genes=True),
     FactArray("summary/value", "baselines"),
+    FactArray("gene_summary/value", "baselines", genes=True),
     FactArray("perbin/value", "baselines", slots=True),
 )
 
+
+#: Of consolidated metadata and PCodec, which this layout uses on purpose; of what is left of a table that is damaged.
+_EXPECTED_WARNINGS = (
+    "Consolidated metadata is currently not part",
+    "Numcodecs codecs are not in the Zarr",
+    "Object at .* is not recognized as a component of a Zarr hierarchy",
+)
 
 _silence, _silent, _silencing = ExitStack(), 0, threading.Lock()
 
 
 @contextmanager
 def without_zarr_warnings() -> Iterator[None]:
-    """Silence what zarr says of features that this layout uses on purpose: consolidated metadata, PCodec.
+    """Silence what zarr says of what is as it must be, or of damage that is found anyway.
 
     Warning filters are global to the process, so of threads that are inside together the first sets them and the
     last restores them.
@@ -159,7 +181,7 @@ def without_zarr_warnings() -> Iterator[None]:
     with _silencing:
         if not _silent:
             _silence.enter_context(warnings.catch_warnings())
-            for message in ("Consolidated metadata is currently not part", "Numcodecs codecs are not in the Zarr"):
+            for message in _EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
         _silent += 1
     try:
@@ -332,7 +354,12 @@ def read_table(store: Path, name: str) -> xr.Dataset:
     """Read what `write_table` wrote, all of it, strings as NumPy strings."""
     import xarray as xr
 
-    with xr.open_zarr(store, group=name, consolidated=False, zarr_format=3, chunks=None) as lazy:
+    for metadata in (store / name).glob("*/zarr.json"):
+        nodes.check_array(metadata.parent)
+    with (
+        without_zarr_warnings(),
+        xr.open_zarr(store, group=name, consolidated=False, zarr_format=3, chunks=None) as lazy,
+    ):
         table: xr.Dataset = lazy.load()
     return table.assign(
         {

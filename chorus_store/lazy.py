@@ -16,6 +16,7 @@ from zarr.storage import StorePath
 
 from chorus_store.opening import reading
 from chorus_store.places import consolidated_arrays
+from chorus_store.seal import SEAL
 
 
 def as_dataset(group: zarr.Group) -> xr.Dataset:
@@ -41,7 +42,8 @@ def as_dataset(group: zarr.Group) -> xr.Dataset:
         for name, metadata in consolidated_arrays(group).items()
         if len(metadata.dimension_names or ()) == len(metadata.shape)
     }
-    return xr.Dataset(variables, attrs=group.attrs.asdict())
+    attributes = {name: value for name, value in group.attrs.asdict().items() if name != SEAL}
+    return xr.Dataset(variables, attrs=attributes)
 
 
 def _variable(array: LazyArray, dims: tuple[str | None, ...]) -> xr.Variable:

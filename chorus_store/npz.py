@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from tqdm import tqdm
 
-from chorus_store import opening, schema
-from chorus_store.errors import ChorusStoreError, SchemaError
-from chorus_store.npz_config import build_config
+from chorus_store import opening, origins, schema
+from chorus_store.checks.background import check_labels, check_quantiles, check_tracks
+from chorus_store.checks.counts import check_counts, check_sampling
+from chorus_store.checks.findings import Finding
+from chorus_store.checks.rows import RowCheck
+from chorus_store.checks.subject import Subject
+from chorus_store.coverage import covered, require_replaceable
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, SchemaError
+from chorus_store.npz_config import build_config, imported_text
 from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, KEYS, variable_of
 from chorus_store.npz_file import open_npz_file
 from chorus_store.npz_writer import new_archive, write_array, write_cdf
@@ -31,7 +37,13 @@ from chorus_store.swap import written_whole
 _BLOCK_BYTES = 16 * 2**20
 
 
-def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[str], *, progress: bool = True) -> Path:
+def export_npz(
+    store_path: str | os.PathLike[str],
+    out_path: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    allow_fewer_tracks: bool = False,
+) -> Path:
     """Write the canonical NPZ of a published store; of one that was imported, the file as it was.
 
     Parameters
@@ -42,6 +54,8 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
         The file to write; appears whole or not at all, and replaces an older one.
     progress : bool
         Show a progress bar when stderr is a terminal.
+    allow_fewer_tracks : bool
+        Replace an older file whatever it is.
 
     Returns
     -------
@@ -53,7 +67,10 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
     StoreNotFoundError, SchemaError
         No published store there; see `chorus_store.open`.
     CorruptStoreError
-        Rows of a CDF are damaged or missing.
+        Rows of a CDF are damaged or missing, or anything else that the command ``validate`` would find in them, in
+        labels or in counts; the older file stays.
+    CoverageError
+        A file is there that has samples of many more tracks, or that is no NPZ file of a background.
     StoreWriteError
         Full disk, or a folder that cannot be written; nothing is left behind.
 
@@ -63,26 +80,64 @@ def export_npz(store_path: str | os.PathLike[str], out_path: str | os.PathLike[s
     PosixPath('enformer_pertrack.npz')
     """
     out = Path(out_path)
-    with opening.open(store_path) as store, written_whole(out) as file, ThreadPoolExecutor(1) as disk:
+    if out.exists() and not allow_fewer_tracks:
+        require_replaceable(out, covered(store_path))
+    with opening.open(store_path) as store, written_whole(out) as file:
         schema.validate(store.attrs, "store")
-        arrays = _arrays(store)
+        subject = Subject(store_path, store, store.attrs)
+        # What was imported goes back as it came, whatever its labels and counts are.
+        for check in (check_tracks, check_labels, check_quantiles, check_counts, check_sampling):
+            _require_valid(subject, check(subject) if subject.is_built else ())
         synced: list[Future[None]] = []
-        total = sum(store[variable_of(name)].nbytes for name in arrays if name in CDF_KEYS)
         with (
-            new_archive(file) as archive,
-            tqdm(total=total, unit="B", unit_scale=True, desc=out.name, disable=not progress or None) as bar,
+            ThreadPoolExecutor(1) as disk,
+            tqdm(total=store.nbytes, unit="B", unit_scale=True, desc=out.name, disable=not progress or None) as bar,
         ):
-            for name, dtype in arrays.items():
-                if name in CDF_KEYS:
-                    cdf = store[variable_of(name)]
-                    write_cdf(archive, name, cdf.shape, _blocks(cdf, bar))
-                    file.flush()
-                    synced.append(disk.submit(os.fsync, file.fileno()))  # while the next one is compressed
-                else:
-                    write_array(archive, name, _values(store, name, dtype))
+            # One array goes to disk while the next one is compressed.
+            write_npz(subject, file, bar, lambda: synced.append(disk.submit(os.fsync, file.fileno())))
         for future in synced:
             future.result()
     return out
+
+
+def write_npz(subject: Subject, file: BinaryIO, bar: Any, on_cdf: Callable[[], object] = lambda: None) -> None:
+    """Write the NPZ of a background to an open file; every row is checked on its way.
+
+    Parameters
+    ----------
+    subject : Subject
+        With a background.
+    file : binary file
+        To write to.
+    bar : tqdm
+        Told of the bytes of the CDFs.
+    on_cdf : callable
+        Called whenever a CDF has been written.
+
+    Raises
+    ------
+    CorruptStoreError
+        Rows that cannot be read, or that the command ``validate`` would find fault with.
+    """
+    store = subject.background
+    with new_archive(file) as archive:
+        for name, dtype in arrays_of(store).items():
+            if name in CDF_KEYS:
+                cdf = store[variable_of(name)]
+                write_cdf(archive, name, cdf.shape, _blocks(subject, cdf, bar))
+                file.flush()
+                on_cdf()
+            else:
+                write_array(archive, name, values_of(store, name, dtype))
+
+
+def _require_valid(subject: Subject, findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.severity == "error":
+            raise CorruptStoreError(
+                f"{subject.place} does not validate: {finding}; {finding.repair} "
+                f"(all that is wrong: python -m chorus_store validate {subject.place})"
+            )
 
 
 def is_current(store_path: str | os.PathLike[str], npz_path: str | os.PathLike[str]) -> bool:
@@ -110,20 +165,25 @@ def default_path(store_path: str | os.PathLike[str]) -> Path:
         As `chorus_store.open`.
     """
     with opening.open(store_path) as store:
+        if "schema" not in store.attrs:
+            raise SchemaError(f"{store_path} is no store but an NPZ file, which needs no export")
+        schema.validate(store.attrs, "store")  # the name of the oracle becomes that of a file
         demo = "_demo" if store.attrs["demo"] else ""
         return Path(store_path).with_name(f"{store.attrs['oracle']['name']}{demo}_pertrack.npz")
 
 
-def _blocks(cdf: xr.DataArray, bar: Any) -> Iterator[npt.NDArray[np.float32]]:
-    """Rows of a CDF, some whole chunks at a time; the next block is read while one is being used."""
+def _blocks(subject: Subject, cdf: xr.DataArray, bar: Any) -> Iterator[npt.NDArray[np.float32]]:
+    """Rows of a CDF, some whole chunks at a time, and checked; the next block is read while one is being used."""
     n_tracks, width = cdf.shape
+    checked = RowCheck(subject, str(cdf.name).removesuffix("_cdf"))
     chunk = cdf.encoding["chunks"][0]
     step = max(chunk, _BLOCK_BYTES // (4 * width) // chunk * chunk)
 
     def read(start: int) -> npt.NDArray[np.float32]:
         with opening.reading(str(cdf.name)):
             rows = np.ascontiguousarray(cdf[start : start + step].values, "<f4")
-        opening.require_rows(rows, str(cdf.name))
+        checked.look(slice(start, start + len(rows)), rows)
+        _require_valid(subject, checked.findings())
         return rows
 
     with ThreadPoolExecutor(1) as reader:
@@ -137,18 +197,18 @@ def _blocks(cdf: xr.DataArray, bar: Any) -> Iterator[npt.NDArray[np.float32]]:
         bar.update(rows.nbytes)
 
 
-def _arrays(store: xr.Dataset) -> dict[str, str | None]:
+def arrays_of(store: xr.Dataset) -> dict[str, str | None]:
     """Key and, where it is more than the values tell, dtype of every array to write, in order."""
     if opening.is_imported(store.attrs):
         arrays = {array["name"]: array["dtype"] for array in store.attrs["provenance"]["imported"]["arrays"]}
         missing = {variable_of(name) for name in arrays} - set(store.variables) - {BUILD_CONFIG}
         if missing:
             raise SchemaError(f"the store lacks {', '.join(sorted(missing))}, as imported; import the file again")
-        return arrays
+        return arrays | ({BUILD_CONFIG: None} if origins.ROWS in store.attrs["provenance"] else {})
     return {name: None for name, key in KEYS.items() if key.variable in store or name == BUILD_CONFIG}
 
 
-def _values(store: xr.Dataset, name: str, dtype: str | None) -> npt.NDArray[Any]:
+def values_of(store: xr.Dataset, name: str, dtype: str | None) -> npt.NDArray[Any]:
     """One of the small arrays, as NumPy's own format wants it: strings of fixed width."""
     if name == BUILD_CONFIG:
         values: npt.NDArray[Any] = np.array([_document(store)])
@@ -165,7 +225,7 @@ def _values(store: xr.Dataset, name: str, dtype: str | None) -> npt.NDArray[Any]
 def _document(store: xr.Dataset) -> str:
     """Text of ``build_config``."""
     if opening.is_imported(store.attrs):
-        return str(store.attrs["provenance"]["imported"]["build_config"])
+        return imported_text(store.attrs, store.sizes["track"])
     config = build_config(store.attrs, store.sizes["track"])
     schema.validate(config, "npz")
     return json.dumps(config, sort_keys=True, allow_nan=False)

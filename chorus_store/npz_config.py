@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from chorus_store import origins, schema
 from chorus_store.layers import LAYERS
-
-#: ``schema_version`` of the document.
-BUILD_CONFIG_VERSION = 4
+from chorus_store.layout import BUILD_CONFIG_VERSION
 
 
+@schema.expected("the background")
 def build_config(attributes: Mapping[str, Any], n_tracks: int) -> dict[str, Any]:
     """The document of a store.
 
@@ -25,15 +25,20 @@ def build_config(attributes: Mapping[str, Any], n_tracks: int) -> dict[str, Any]
     Returns
     -------
     dict
-        Composed from the provenance as in ``schemas/npz.schema.json``; of a store that was imported, what the NPZ
-        file had, which is {} where it had none.
+        Composed from the provenance as in ``schemas/npz.schema.json``; of a store that was imported, as
+        `imported_text`.
+
+    Raises
+    ------
+    SchemaError
+        The attributes are not those of a store.
     """
     provenance = attributes["provenance"]
     if "imported" in provenance:
-        return json.loads(provenance["imported"].get("build_config", "{}"))  # type: ignore[no-any-return]
+        return json.loads(imported_text(attributes, n_tracks))  # type: ignore[no-any-return]
     plan, genome, geometry = provenance["plan"], provenance["inputs"]["genome"], provenance["geometry"]
     resolutions = sorted({head["resolution_bp"] for head in geometry["heads"]} - {0})
-    return {
+    config = {
         "schema_version": BUILD_CONFIG_VERSION,
         "genome": attributes["genome"],
         "demo": attributes["demo"],
@@ -53,3 +58,16 @@ def build_config(attributes: Mapping[str, Any], n_tracks: int) -> dict[str, Any]
         "fasta_sha256_prefix64mb": genome["fasta_sha256_prefix64mb"],
         "fai_sha256": genome["fai_sha256"],
     }
+    return origins.grown(config, origins.of(attributes, n_tracks))
+
+
+def imported_text(attributes: Mapping[str, Any], n_tracks: int) -> str:
+    """Text of the document of a store that was imported: what the NPZ file had, unless rows have come since.
+
+    ``{}`` where it had none.
+    """
+    text: str = attributes["provenance"]["imported"].get("build_config", "{}")
+    config, blocks = json.loads(text), origins.of(attributes, n_tracks)
+    if blocks == origins.of({"build_config": config}, n_tracks):
+        return text
+    return json.dumps({**origins.grown(config, blocks), "n_tracks": n_tracks}, sort_keys=True)

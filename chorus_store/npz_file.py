@@ -19,6 +19,7 @@ from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, COUNT_KEYS, TRACK_
 from chorus_store.npz_members import Member, NpzMembers
 from chorus_store.opening import ascends
 from chorus_store.places import is_url, open_file
+from chorus_store.schema import check_build_config
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -181,6 +182,7 @@ class NpzFile:
             ) from error
         if not isinstance(config, dict):
             raise SchemaError(f"{BUILD_CONFIG} of {self.name} is not a JSON object; export the file again")
+        check_build_config(config, self.name)
         return config
 
     def _check(self, name: str, array: npt.NDArray[Any], first: int) -> None:
@@ -285,4 +287,7 @@ def open_npz(place: str | PathLike[str], storage_options: Mapping[str, Any] | No
     """
     from chorus_store.npz_dataset import as_dataset
 
-    return as_dataset(open_npz_file(place, storage_options))
+    with ExitStack() as stack:
+        dataset = as_dataset(stack.enter_context(open_npz_file(place, storage_options)))
+        stack.pop_all()
+    return dataset

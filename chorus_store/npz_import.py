@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from chorus_store import layout, schema
+from chorus_store import layout, manifest, origins, schema
+from chorus_store.coverage import covered, require_replaceable
+from chorus_store.durable import put_in_place
 from chorus_store.errors import InputError, StoreMismatchError, StoreNotFoundError
-from chorus_store.files import sha256_of
 from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, dims_of, variable_of
 from chorus_store.npz_file import NpzFile, open_npz_file
 from chorus_store.opening import is_imported, root_attributes
+from chorus_store.places import fingerprint
 from chorus_store.publish import consolidate
 from chorus_store.swap import aside_name, recover, refusals, remove_stale, replace_directory
 
@@ -34,6 +37,7 @@ def import_npz(
     *,
     oracle: str | None = None,
     overwrite: bool = False,
+    allow_fewer_tracks: bool = False,
     progress: bool = True,
     codec: str = "blosc",
 ) -> Path:
@@ -49,6 +53,8 @@ def import_npz(
         Name of the oracle; by default what the file says, in ``build_config`` or by its name.
     overwrite : bool
         Replace a store that was imported before. One that was built, or anything else, is never replaced.
+    allow_fewer_tracks : bool
+        Replace it even by one that covers far fewer tracks.
     progress : bool
         Show a progress bar when stderr is a terminal.
     codec : {"blosc", "pcodec"}
@@ -67,6 +73,8 @@ def import_npz(
         Something is at ``out`` already, the oracle has no name, or the codec is unknown.
     StoreMismatchError
         What is to be overwritten was not imported.
+    CoverageError
+        What is to be overwritten covers many more tracks.
     StoreWriteError
         Full disk, or a folder that cannot be written; nothing is left behind.
 
@@ -79,14 +87,16 @@ def import_npz(
     with layout.without_zarr_warnings():
         layout.cdf_codecs(codec)
     with open_npz_file(npz) as source, refusals(path):
-        name = _oracle(source, oracle)
         recover(path)
-        replacing = _is_there(path, overwrite)
+        replacing = has_to_make_way(path, overwrite)
+        if replacing and not allow_fewer_tracks:
+            require_replaceable(path, covered(npz))
         remove_stale(path)
         staging = aside_name(path)
         try:
-            _write(source, staging, _attributes(source, Path(npz), name, codec), progress)
-            replace_directory(staging, path) if replacing else staging.rename(path)
+            _write(source, staging, attributes_of(source, oracle, codec), progress)
+            manifest.write(staging)
+            replace_directory(staging, path) if replacing else put_in_place(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return path
@@ -114,39 +124,67 @@ def _oracle(source: NpzFile, given: str | None) -> str:
     return name
 
 
-def _is_there(path: Path, overwrite: bool) -> bool:
-    """Whether a store has to make way; refused unless it was imported too, and may go."""
+def has_to_make_way(path: Path, overwrite: bool) -> bool:
+    """Whether there is a store that has to make way; refused unless it was imported or merged, and may go.
+
+    Raises
+    ------
+    InputError
+        Something is there, and may not be replaced.
+    StoreMismatchError
+        A store that was built, or something else.
+    """
     if not path.exists():
         return False
     if not overwrite:
         raise InputError(f"{path} is there already; give another --out, or let it be replaced (--force)")
     try:
-        imported = is_imported(root_attributes(path))
+        attributes = root_attributes(path)
     except StoreNotFoundError:
-        imported = False
-    if not imported:
-        raise StoreMismatchError(f"{path} was not imported, so it is not replaced; give another --out, or remove it")
+        attributes = {}
+    merged = bool(origins.of(attributes, sys.maxsize)) and not (path / layout.PROGRESS).exists()
+    if not merged and not is_imported(attributes):
+        raise StoreMismatchError(
+            f"{path} was not imported or merged, so it is not replaced; give another --out, or remove it"
+        )
     return True
 
 
-def _attributes(source: NpzFile, file: Path, oracle: str, codec: str) -> dict[str, Any]:
-    """Root attributes of the store."""
-    config = source.build_config or {}
+def attributes_of(source: NpzFile, oracle: str | None, codec: str) -> dict[str, Any]:
+    """Root attributes of a store with the arrays of a file.
+
+    Parameters
+    ----------
+    source : NpzFile
+        At a path or URL; read whole for its SHA-256.
+    oracle : str, optional
+        By default what the file says.
+    codec : str
+        Of the CDFs in the store.
+
+    Raises
+    ------
+    InputError
+        The oracle has no name.
+    SchemaError
+        What the file says of itself has the wrong form.
+    """
+    name, config = _oracle(source, oracle), source.build_config or {}
     imported = {
-        "name": file.name,
-        "sha256": sha256_of(file),
-        "bytes": file.stat().st_size,
+        "name": Path(source.name).name,
+        **fingerprint(source.name),
         "codec": codec,
         "arrays": [{"name": name, "dtype": member.dtype.str} for name, member in source.arrays.items()],
     }
     if source.build_config_text is not None:
         imported["build_config"] = source.build_config_text
+    blocks = origins.of({"build_config": config}, source.n_tracks)
     attributes = {
         **layout.root_attributes(),
-        "oracle": {"name": oracle, "title": oracle, "version": "", "licence": ""},
+        "oracle": {"name": name, "title": name, "version": "", "licence": ""},
         "genome": config.get("genome"),
         "demo": config.get("demo", False),
-        "provenance": {"imported": imported},
+        "provenance": origins.grown({"imported": imported}, blocks),
     }
     schema.validate(attributes, "store")
     return attributes

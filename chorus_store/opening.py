@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from chorus_store.errors import ChorusStoreError, CorruptStoreError, StoreNotFoundError
+from chorus_store import seal
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, MemoryBudgetError, StoreNotFoundError
 from chorus_store.schema import check_version
 
 if TYPE_CHECKING:
@@ -20,21 +21,33 @@ if TYPE_CHECKING:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Attributes of the Zarr group at ``path``, read as they are; {} where there is no group.
+    """Attributes of the Zarr group at ``path`` without their seal; {} where there is no group.
 
     Raises
     ------
     CorruptStoreError
-        The metadata are not JSON.
+        The metadata are not JSON, or not what was sealed.
     """
+    return _attributes(path, check=lambda attributes: None)
+
+
+def _attributes(path: Path, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Attributes of a group, checked before their seal is: of another version, it may be another kind of seal."""
     file = path / "zarr.json"
     try:
-        return dict(json.loads(file.read_bytes()).get("attributes", {}))
+        node = json.loads(file.read_bytes())
+        attributes = {name: value for name, value in node.get("attributes", {}).items() if name != seal.SEAL}
+        check(attributes)
+        if seal.is_broken(node):
+            raise ValueError("its seal is broken")
+        return attributes
+    except ChorusStoreError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise CorruptStoreError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptStoreError(f"{file} is damaged ({error}); copy or publish the store again") from error
 
 
@@ -56,9 +69,7 @@ def root_attributes(path: Path) -> dict[str, Any]:
         raise StoreNotFoundError(f"no access to {path} ({error.strerror}); check its permissions") from error
     if not there:
         raise StoreNotFoundError(f"no store at {path}: {what_is_there(path)}")
-    attributes = read_attributes(path)
-    check_version(attributes)
-    return attributes
+    return _attributes(path, check_version)
 
 
 def is_published(attributes: Mapping[str, Any]) -> bool:
@@ -132,12 +143,21 @@ def what_is_there(place: Path) -> str:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn a failure to read into a `CorruptStoreError`; Zarr finds damage by the checksum of every chunk."""
+    """Turn a failure to read into a `CorruptStoreError`; Zarr finds damage by the checksum of every chunk.
+
+    What does not fit into memory is a `MemoryBudgetError`: sizes that are damaged are mostly too large.
+    """
     try:
         yield
     except ChorusStoreError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # the last is what Zstandard raises
+    except MemoryError as error:
+        raise MemoryBudgetError(
+            f"{what} does not fit into memory ({error}); ask for less of it, or, where that is little, copy or publish "
+            "the store again"
+        ) from error
+    # RuntimeError is what Zstandard raises, TypeError and others are what Zarr does of metadata.
+    except (OSError, ValueError, ArithmeticError, RuntimeError, TypeError, LookupError, AttributeError) as error:
         raise CorruptStoreError(f"{what} cannot be read ({error}); copy or publish the store again") from error
 
 

@@ -36,10 +36,34 @@ A small negative number is written --value=-1e-3.
 """,
     "validate": """\
   python -m chorus_store validate enformer.zarr
+  python -m chorus_store validate enformer.zarr --deep --json | jq '.findings[].repair'
+  python -m chorus_store validate enformer.zarr --npz /data/enformer_pertrack.npz
+
+Exit code 0 where nothing is wrong, 3 where something is, 2 where there is nothing that could be checked.
+""",
+    "diff": """\
+  python -m chorus_store diff old/enformer.zarr enformer.zarr
+  python -m chorus_store diff enformer_pertrack.npz https://example.org/enformer.zarr --cdf effect --top 50
+  python -m chorus_store diff old/enformer.zarr enformer.zarr --plot drift.png --tsv > drift.tsv
+  python -m chorus_store diff old/enformer.zarr enformer.zarr --fail-above 0.05 || echo drifted
+
+Exit code 0, whether anything differs or not; 3 where --fail-above is given and exceeded.
 """,
     "export": """\
   python -m chorus_store export enformer.zarr
   python -m chorus_store export enformer.zarr --out /data/enformer_pertrack.npz
+""",
+    "append": """\
+  python -m chorus_store append chrombpnet.zarr more/chrombpnet.zarr
+  python -m chorus_store append chrombpnet.zarr https://example.org/chrombpnet.zarr --track ATAC:GM12878
+  python -m chorus_store append legnet_pertrack.npz other/legnet_pertrack.npz --cell-type K562
+""",
+    "merge": """  python -m chorus_store merge a/chrombpnet.zarr b/chrombpnet_pertrack.npz --out chrombpnet.zarr
+  python -m chorus_store merge host1/enformer.zarr host2/enformer.zarr --out all/enformer.zarr
+
+Builds of the same plan with the same options, whose facts are there, are joined unit of work by unit of work, finished
+or not; --part merge then publishes the result, and --out may be one of them, which gets the units that it lacks.
+Anything else is joined track by track: published backgrounds of one oracle, each with tracks that the others lack.
 """,
     "import": """\
   python -m chorus_store import enformer_pertrack.npz
@@ -52,7 +76,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     """The whole command line, and the parser of each command."""
     parser = argparse.ArgumentParser(
         prog="python -m chorus_store",
-        description="Ask the background of an oracle, look at it, check, export or import it.",
+        description="Ask the background of an oracle, look at it, check, compare, export or import it.",
         epilog="examples:\n" + "".join(text.partition("\n")[0] + "\n" for text in _EXAMPLES.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,8 +85,11 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     _add_tracks(commands)
     _add_percentile(commands)
     _add_validate(commands)
+    _add_diff(commands)
     _add_export(commands)
     _add_import(commands)
+    _add_append(commands)
+    _add_merge(commands)
     return parser, commands.choices
 
 
@@ -132,8 +159,29 @@ def _add_percentile(commands: Any) -> None:
 
 
 def _add_validate(commands: Any) -> None:
-    parser = _command(commands, "validate", "read all of a background and check it")
-    parser.add_argument("store", metavar="STORE", help=_PLACE)
+    parser = _command(commands, "validate", "check a store, its build and its NPZ file from end to end")
+    parser.add_argument("store", metavar="STORE", help=f"{_PLACE}; finished or not")
+    parser.add_argument("--deep", action="store_true", help="read every byte, and compare it with its checksum")
+    parser.add_argument("--npz", metavar="FILE", type=Path, help="to compare; default: the one beside the store")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def _add_diff(commands: Any) -> None:
+    parser = _command(commands, "diff", "compare two backgrounds: tracks, drift of every CDF, provenance")
+    parser.add_argument("a", metavar="A", help=f"the old one: {_PLACE}")
+    parser.add_argument("b", metavar="B", help="the new one, likewise")
+    parser.add_argument("--cdf", action="append", choices=CDFS, help="may be repeated; default: those that both have")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="most drifted tracks to list (default 10)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the drift too: .png, .svg, .pdf")
+    parser.add_argument(
+        "--fail-above",
+        type=float,
+        metavar="KS",
+        help="exit code 3 if the distance of any track is larger, or it has samples in one background alone",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    form.add_argument("--tsv", action="store_true", help="print tab-separated values, every CDF of every common track")
 
 
 def _add_export(commands: Any) -> None:
@@ -145,6 +193,7 @@ def _add_export(commands: Any) -> None:
         type=Path,
         help="default: {oracle}_pertrack.npz beside the store, or {oracle}_demo_pertrack.npz",
     )
+    _add_allowance(parser)
 
 
 def _add_import(commands: Any) -> None:
@@ -154,3 +203,30 @@ def _add_import(commands: Any) -> None:
     parser.add_argument("--oracle", metavar="NAME", help="default: what the file says, or is called")
     parser.add_argument("--codec", choices=["blosc", "pcodec"], default="blosc", help="of the CDFs (default blosc)")
     parser.add_argument("--force", action="store_true", help="replace a store that was imported before")
+    _add_allowance(parser)
+
+
+def _add_allowance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-fewer-tracks", action="store_true", help="replace even what has samples of many more tracks"
+    )
+
+
+def _add_append(commands: Any) -> None:
+    parser = _command(commands, "append", "add tracks of another background to a store or NPZ file")
+    parser.add_argument("store", metavar="STORE", help="what grows: a local store or NPZ file")
+    parser.add_argument("source", metavar="FROM", help=f"{_PLACE}; of the same oracle")
+    parser.add_argument("--track", action="append", metavar="ID", help="may be repeated; default: all that fit")
+    for name in ("layer", "assay", "cell-type"):
+        parser.add_argument(f"--{name}", action="append", metavar="NAME", help="may be repeated: any of these")
+    parser.add_argument("--pattern", metavar="PATTERN", help="as of the command tracks")
+
+
+def _add_merge(commands: Any) -> None:
+    parser = _command(commands, "merge", "join builds of disjoint units, or backgrounds of disjoint tracks")
+    parser.add_argument(
+        "stores", metavar="STORE", nargs="+", help="two or more; to join tracks: of any kind, also URLs"
+    )
+    parser.add_argument("--out", metavar="STORE", type=Path, required=True, help="the store to make")
+    parser.add_argument("--force", action="store_true", help="replace a store that was merged or imported before")
+    _add_allowance(parser)

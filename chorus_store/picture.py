@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 #: Curves of one picture; more cannot be told apart.
 MAX_TRACKS = 10
 
-_MEANING = MappingProxyType({"effect": "variant effect", "summary": "window statistic", "perbin": "value of one bin"})
+#: What the values of a CDF are.
+MEANING = MappingProxyType({"effect": "variant effect", "summary": "window statistic", "perbin": "value of one bin"})
 
 
 def plot(
@@ -82,17 +83,30 @@ def plot(
     if value is not None:
         magnitude = (cdf == "effect") & ~signed
         _mark(ax, np.where(magnitude, abs(value), value), percentiles)
-    ax.set_xlabel(f"absolute {_MEANING[cdf]}" if cdf == "effect" and not signed.any() else _MEANING[cdf])
+    ax.set_xlabel(f"absolute {MEANING[cdf]}" if cdf == "effect" and not signed.any() else MEANING[cdf])
     ax.set_ylabel("percentile")
     ax.legend()
     return ax
 
 
-def _new_axes() -> Axes:
+def require_matplotlib() -> None:
+    """Refuse to draw where matplotlib is not installed.
+
+    Raises
+    ------
+    MissingPackageError
+        It is not.
+    """
     try:
-        from matplotlib import pyplot
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("plots need matplotlib; install it with: pip install 'chorus-store[plot]'") from error
+
+
+def _new_axes() -> Axes:
+    require_matplotlib()
+    from matplotlib import pyplot
+
     _, axes = pyplot.subplots()
     return cast("Axes", axes)
 

@@ -6,6 +6,7 @@ else fsspec knows (extra ``remote``).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import LocalStore
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, StorePath
 
+from chorus_store import nodes, seal
 from chorus_store.errors import ChorusStoreError, CorruptStoreError, SchemaError, StoreNotFoundError
+from chorus_store.intact import IntactStore
 from chorus_store.layout import ROOT_VARIABLES, missing_variables, without_zarr_warnings
 from chorus_store.opening import is_imported, is_published, what_is_there
 from chorus_store.schema import check_version
@@ -74,7 +79,7 @@ def open_group(place: Place, storage_options: Mapping[str, Any] | None = None) -
     (5313, 10000)
     """
     name = fspath(place)
-    group = _open(place, storage_options)
+    group, is_broken = _open(place, storage_options)
     check_version(group.attrs)
     if not is_published(group.attrs):
         raise StoreNotFoundError(
@@ -84,6 +89,8 @@ def open_group(place: Place, storage_options: Mapping[str, Any] | None = None) -
     if group.metadata.consolidated_metadata is None:
         raise CorruptStoreError(f"{name} has no consolidated metadata; copy or publish the store again")
     _require_arrays(name, consolidated_arrays(group), imported=is_imported(group.attrs))
+    if is_broken:
+        raise CorruptStoreError(f"{name}/zarr.json is not what was written; copy or publish the store again")
     return group
 
 
@@ -118,21 +125,44 @@ def open_file(url: str, storage_options: Mapping[str, Any] | None = None) -> Bin
     return io.BufferedReader(RemoteFile(remote_store(folder, storage_options), name))
 
 
-def _open(place: Place, storage_options: Mapping[str, Any] | None) -> zarr.Group:
-    store = _store(place, storage_options)
+def read_bytes(place: Place, name: str, storage_options: Mapping[str, Any] | None = None) -> bytes | None:
+    """Content of one file of a store, by its path in it; None where there is none.
+
+    Raises
+    ------
+    StoreUnreachableError, CorruptStoreError, MissingPackageError
+        As `open_group`.
+    """
+    data = sync(_store(place, storage_options).get(name, default_buffer_prototype()))
+    return None if data is None else data.to_bytes()
+
+
+def fingerprint(place: Place) -> dict[str, Any]:
+    """SHA-256 (hexadecimal) and size of a file, local or behind a URL, as ``sha256`` and ``bytes``."""
+    with open_file(fspath(place)) if is_url(place) else Path(place).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+        return {"sha256": digest.hexdigest(), "bytes": file.tell()}
+
+
+def _open(place: Place, storage_options: Mapping[str, Any] | None) -> tuple[zarr.Group, bool]:
+    """The group at a place, and whether the seal of its metadata is broken."""
+    store, where = IntactStore(_store(place, storage_options)), f"{fspath(place)}/zarr.json"
     try:
+        data = sync(store.get("zarr.json", default_buffer_prototype()))
+        if data is None:
+            raise FileNotFoundError(where)
+        metadata = nodes.parse(data.to_bytes(), where)
         with without_zarr_warnings():
-            return zarr.open_group(store, mode="r", zarr_format=3)
+            is_broken = seal.is_broken(metadata)  # before Zarr takes the metadata apart
+            return zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store), metadata)), is_broken
     except ChorusStoreError:
         raise
     except FileNotFoundError as error:
         raise StoreNotFoundError(f"no store at {fspath(place)}: {_instead(place)}") from error
     except PermissionError as error:
         raise StoreNotFoundError(f"no access to {fspath(place)} ({error.strerror}); check its permissions") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptStoreError(
-            f"{fspath(place)}/zarr.json is damaged ({error}); copy or publish the store again"
-        ) from error
+    except (OSError, ValueError, ArithmeticError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptStoreError(f"{where} is damaged ({error}); copy or publish the store again") from error
 
 
 def _store(place: Place, storage_options: Mapping[str, Any] | None) -> Store:

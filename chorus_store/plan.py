@@ -16,6 +16,7 @@ import numpy as np
 from chorus_store.annotations import CCres, Genes
 from chorus_store.errors import PlanError
 from chorus_store.exon_bins import ExonBins, OutputAxis, overlapping_bins
+from chorus_store.gene_bins import GeneBins, GeneExons, overlapping_genes
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.plan_options import PlanOptions
@@ -25,6 +26,7 @@ from chorus_store.positions import (
     CCRE_CHROMS,
     IntArray,
     Positions,
+    StringArray,
     combine,
     draw_bins,
     draw_ccres,
@@ -52,10 +54,13 @@ class ExonMask:
         Per chromosome, as of `annotations.merged_exons`.
     axis : OutputAxis
         The output of these tracks.
+    genes : GeneExons or None
+        The same exons gene by gene, where there shall be a value for every gene.
     """
 
     exons: Mapping[str, IntArray]
     axis: OutputAxis
+    genes: GeneExons | None = None
 
 
 def build_plan(
@@ -98,7 +103,7 @@ def build_plan(
         nothing to draw, nothing drawn or nothing valid.
     """
     _check_request(genes, ccres, options, input_length_bp, bins_by_resolution)
-    lengths = _autosomes(genome)
+    lengths = autosomes(genome)
 
     def valid(positions: Positions) -> BoolArray:
         return _valid(genome, positions, input_length_bp, max_unknown_fraction)
@@ -120,15 +125,28 @@ def _with_exons(plan: Plan, mask: ExonMask) -> Plan:
     slots = draw_exon_slots(of_baselines, plan.options.bin_slots, plan.options.bin_seed)
     return replace(
         plan,
-        variants=replace(plan.variants, exons=of_variants),
-        baselines=replace(plan.baselines, exons=of_baselines, exon_slots=slots),
+        variants=replace(plan.variants, exons=of_variants, genes=_gene_bins(plan, "variants", mask)),
+        baselines=replace(
+            plan.baselines, exons=of_baselines, exon_slots=slots, genes=_gene_bins(plan, "baselines", mask)
+        ),
         exon_axis=mask.axis,
     )
 
 
 def _exon_bins(plan: Plan, kind: Kind, mask: ExonMask) -> ExonBins:
+    return overlapping_bins(mask.exons, mask.axis, _valid_chrom(plan, kind), plan.windows(kind))
+
+
+def _gene_bins(plan: Plan, kind: Kind, mask: ExonMask) -> GeneBins | None:
+    if mask.genes is None:
+        return None
+    return overlapping_genes(mask.genes, mask.axis, _valid_chrom(plan, kind), plan.windows(kind))
+
+
+def _valid_chrom(plan: Plan, kind: Kind) -> StringArray:
+    """Chromosome of every position; empty where it is not valid, so that no exon is there."""
     table = plan.part(kind)
-    return overlapping_bins(mask.exons, mask.axis, np.where(table.valid, table.chrom, ""), plan.windows(kind))
+    return np.where(table.valid, table.chrom, "")
 
 
 def _check_request(
@@ -155,8 +173,14 @@ def _check_request(
             )
 
 
-def _autosomes(genome: Genome) -> dict[str, int]:
-    """Lengths of the autosomes that the genome has, in order."""
+def autosomes(genome: Genome) -> dict[str, int]:
+    """Lengths of the autosomes that the genome has, in order.
+
+    Raises
+    ------
+    PlanError
+        It has none.
+    """
     lengths = {chrom: genome.lengths[chrom] for chrom in AUTOSOMES if chrom in genome.lengths}
     if not lengths:
         raise PlanError(

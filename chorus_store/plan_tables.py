@@ -14,6 +14,7 @@ import xarray as xr
 
 from chorus_store.errors import CorruptStoreError
 from chorus_store.exon_bins import ExonBins, OutputAxis
+from chorus_store.gene_bins import GeneBins
 from chorus_store.layout import Kind
 from chorus_store.plan_options import PlanOptions
 from chorus_store.positions import BinArray, IntArray, StringArray
@@ -40,6 +41,8 @@ class Variants:
     exons : ExonBins or None
         Bins of the exons at every position, none at positions that are not valid; None for oracles without tracks
         of gene expression.
+    genes : GeneBins or None
+        The same gene by gene, where these tracks have one value per gene.
     """
 
     chrom: StringArray
@@ -49,6 +52,7 @@ class Variants:
     stratum: StringArray
     valid: BoolArray
     exons: ExonBins | None = None
+    genes: GeneBins | None = None
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -56,7 +60,7 @@ class Variants:
     def columns(self) -> Columns:
         """Everything as named arrays."""
         columns: Columns = {name: (("sample",), getattr(self, name)) for name in _VARIANT_COLUMNS}
-        return {**columns, **_exon_columns("sample", self.exons)}
+        return {**columns, **_exon_columns("sample", self.exons), **_gene_columns("sample", self.genes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class Baselines:
         As in `Variants`.
     bins : mapping of int to ndarray of int32, shape (n, slot)
         Output bins per resolution in bp; −1 at positions that are not valid.
-    exons : ExonBins or None
+    exons, genes
         As in `Variants`.
     exon_slots : ndarray of int32, shape (n, slot), or None
         The exon bins whose values are kept; −1 where there are fewer than slots.
@@ -86,6 +90,7 @@ class Baselines:
     bins: Mapping[int, BinArray]
     exons: ExonBins | None = None
     exon_slots: BinArray | None = None
+    genes: GeneBins | None = None
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -97,7 +102,7 @@ class Baselines:
             columns[_bins_name(resolution)] = (("position", "bin_slot"), bins)
         if self.exon_slots is not None:
             columns["exon_slots"] = (("position", "bin_slot"), self.exon_slots)
-        return {**columns, **_exon_columns("position", self.exons)}
+        return {**columns, **_exon_columns("position", self.exons), **_gene_columns("position", self.genes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,13 +207,14 @@ class Plan:
         bins = {res: _column(positions, _bins_name(res)).astype(np.int32) for res in bins_by_resolution}
         slots = _column(positions, "exon_slots").astype(np.int32) if axis else None
         exons = [_read_exons(dataset) if axis else None for dataset in (samples, positions)]
+        genes = [_read_genes(dataset) if "gene_id" in dataset else None for dataset in (samples, positions)]
         return cls(
             PlanOptions.from_dict(header["options"]),
             int(header["input_length_bp"]),
             float(header["max_unknown_fraction"]),
             bins_by_resolution,
-            Variants(**of_variants, exons=exons[0]),
-            Baselines(**of_baselines, bins=bins, exons=exons[1], exon_slots=slots),
+            Variants(**of_variants, exons=exons[0], genes=genes[0]),
+            Baselines(**of_baselines, bins=bins, exons=exons[1], exon_slots=slots, genes=genes[1]),
             axis,
         )
 
@@ -254,16 +260,27 @@ def _column(dataset: xr.Dataset, name: str) -> Any:
     return values if values.dtype.kind in "biu" else np.array(values.tolist(), np.str_)
 
 
-def _exon_columns(dim: str, exons: ExonBins | None) -> Columns:
+def _exon_columns(dim: str, exons: ExonBins | None, prefix: str = "exon") -> Columns:
     if exons is None:
         return {}
-    dims = {"offset": (f"{dim}_edge",), "first": ("exon_run",), "stop": ("exon_run",)}
-    return {f"exon_{column.name}": (dims[column.name], getattr(exons, column.name)) for column in fields(ExonBins)}
+    dims = {"offset": (f"{dim}_edge",), "first": (f"{prefix}_run",), "stop": (f"{prefix}_run",)}
+    return {f"{prefix}_{column.name}": (dims[column.name], getattr(exons, column.name)) for column in fields(ExonBins)}
 
 
-def _read_exons(dataset: xr.Dataset) -> ExonBins:
-    offset, first, stop = (_column(dataset, f"exon_{column.name}") for column in fields(ExonBins))
+def _read_exons(dataset: xr.Dataset, prefix: str = "exon") -> ExonBins:
+    offset, first, stop = (_column(dataset, f"{prefix}_{column.name}") for column in fields(ExonBins))
     return ExonBins(offset, first.astype(np.int32), stop.astype(np.int32))
+
+
+def _gene_columns(dim: str, genes: GeneBins | None) -> Columns:
+    if genes is None:
+        return {}
+    columns: Columns = {"gene_offset": ((f"{dim}_edge",), genes.offset), "gene_id": (("gene",), genes.gene_id)}
+    return {**columns, **_exon_columns("gene", genes.bins, "gene_exon")}
+
+
+def _read_genes(dataset: xr.Dataset) -> GeneBins:
+    return GeneBins(_column(dataset, "gene_offset"), _column(dataset, "gene_id"), _read_exons(dataset, "gene_exon"))
 
 
 def _digest(columns: Columns) -> str:

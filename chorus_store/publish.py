@@ -7,6 +7,7 @@ exchanged with the old directory. A reader sees the old background or the new on
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -18,17 +19,19 @@ from typing import Any
 import numpy as np
 import zarr
 
-from chorus_store import layout, provenance, schema
-from chorus_store.budget import Sampler, cdfs_of
+from chorus_store import layout, manifest, provenance, schema, seal
+from chorus_store.budget import Sampler
+from chorus_store.claims import described, holders
 from chorus_store.compact import Compacted, compact, landmarks
-from chorus_store.errors import CorruptStoreError, IncompleteStoreError, StoreMismatchError
+from chorus_store.coverage import covered, require_no_loss
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, IncompleteStoreError, StoreMismatchError
 from chorus_store.facts import FactStore
-from chorus_store.files import writing
+from chorus_store.files import write_atomically, writing
 from chorus_store.grid import FloatArray
-from chorus_store.opening import reading
+from chorus_store.opening import is_published, reading
 from chorus_store.swap import aside_name, recover, remove_stale, replace_directory
 from chorus_store.tracks import TrackTable
-from chorus_store.units import KINDS
+from chorus_store.units import KINDS, Shape
 
 log = logging.getLogger("chorus.publish")
 
@@ -51,6 +54,8 @@ class PublishOptions:
         Budget and threads of compaction.
     discard_facts : bool
         Leave the facts behind once the background is in place.
+    allow_fewer_tracks : bool
+        Replace a background, and then its NPZ, by one that covers far fewer tracks.
     """
 
     sampler: Sampler = field(default_factory=Sampler)
@@ -58,6 +63,7 @@ class PublishOptions:
     memory_bytes: int = 2 * 2**30
     workers: int = 2
     discard_facts: bool = False
+    allow_fewer_tracks: bool = False
 
 
 def publish(
@@ -93,56 +99,76 @@ def publish(
         The facts were discarded, and other options are asked for; or tracks were added meanwhile.
     CorruptStoreError
         Facts are not what was written, or the new background does not read back.
+    CoverageError
+        A background is there that covers many more tracks.
     StoreWriteError
         Full disk or read-only folder. The old background is untouched in every case.
     """
     recover(path)
     remove_stale(path)
     store = FactStore(path)
-    parameters = {**store.build["parameters"], **_parameters(options)}
     if store.discarded:
-        _require_these(store, parameters)
+        _require_these(store, {**store.build["parameters"], **_parameters(options)})
         return False
     store.widen()
     _require_complete(store)
-    facts = {"sha256": facts_digest(store), "kept": not options.discard_facts}
-    if _is_published(store, parameters, facts):
+    if is_up_to_date(store, options) and _is_whole(store):
         return False
     staging = aside_name(path)
     inherited = {key: store.build[key] for key in _INHERITED}
-    known = {**inherited, "inputs": provenance.inputs(store), "parameters": parameters, "facts": facts}
+    known = {**inherited, "inputs": provenance.inputs(store), **_source(store, options)}
     with writing(path):
         try:
             _build(store, staging, options, known, client, on_rows)
             if FactStore(path).shape != store.shape:
                 raise StoreMismatchError(f"tracks were added to {path} while it was merged; run the same command again")
+            if is_published(store.root) and not options.allow_fewer_tracks:
+                _require_no_loss(path, staging)
             replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return True
 
 
-def facts_digest(store: FactStore) -> str:
-    """SHA-256 over the checksums of all units, in order: names the facts without reading them."""
+def _require_no_loss(path: Path, staging: Path) -> None:
+    """Refuse a new background that covers far fewer tracks than the old one; a damaged one makes way."""
+    try:
+        old = covered(path)
+    except ChorusStoreError as error:
+        log.warning("%s; publishing it again", error)
+        return
+    require_no_loss(old, covered(staging), path)
+
+
+def facts_digest(store: FactStore, shape: Shape | None = None) -> str:
+    """SHA-256 over the checksums of all units of a shape, in order: names the facts without reading them."""
     sha = hashlib.sha256()
     for kind in KINDS:
-        for unit in store.units(kind):
+        for unit in (shape or store.shape).units(kind):
             record = store.record(unit) or {"data": {}}
             for name, data in sorted(record["data"].items()):
                 sha.update(f"{unit.name} {name} {data['sha256']}\n".encode())
     return sha.hexdigest()
 
 
-def _is_published(store: FactStore, parameters: dict[str, Any], facts: dict[str, Any]) -> bool:
-    """Whether this very background is there, and whole."""
+def is_up_to_date(store: FactStore, options: PublishOptions) -> bool:
+    """Whether a store says that this very background is published; of the background itself nothing is read."""
     there = store.root.get("provenance", {})
-    if there.get("facts") != facts or there.get("parameters") != parameters:
-        return False
-    try:
-        for cdf in cdfs_of(store.shape):
-            _landmarks(store.path, cdf)
-    except CorruptStoreError as error:
-        log.warning("%s; publishing it again", error)
+    return store.discarded or all(there.get(key) == value for key, value in _source(store, options).items())
+
+
+def _source(store: FactStore, options: PublishOptions) -> dict[str, Any]:
+    """What a background is made from, in its provenance."""
+    return {
+        "parameters": {**store.build["parameters"], **_parameters(options)},
+        "facts": {"sha256": facts_digest(store), "kept": not options.discard_facts},
+    }
+
+
+def _is_whole(store: FactStore) -> bool:
+    """Whether no file of the background is damaged or missing."""
+    for name, what in manifest.damaged(store.path, manifest.is_background).items():
+        log.warning("%s is %s; publishing again", store.path / name, what)
         return False
     return True
 
@@ -174,6 +200,7 @@ def _require_complete(store: FactStore) -> None:
         raise IncompleteStoreError(
             f"{store.path} cannot be merged: {len(gaps)} units of work are missing ({shown}); "
             "run --part variants and --part baselines (all shards) first, or --part all"
+            + (f"; {described(others)}" if (others := holders(store.path, gaps)) else "")
         )
 
 
@@ -186,6 +213,8 @@ def _build(
     on_rows: Callable[[int], object],
 ) -> None:
     """Make the complete new store directory at ``staging``."""
+    from chorus_store.store_append import carry  # which imports this module
+
     tracks = store.tracks
     group = zarr.create_group(staging, zarr_format=3)
     compacted = compact(
@@ -209,13 +238,15 @@ def _build(
             **known,
             "sampling": {cdf: provenance.sampling(result, options.sampler) for cdf, result in compacted.items()},
             "dropped": {kind: provenance.dropped(store, kind) for kind in KINDS},
-            "layers": {layer: provenance.layer(layer, tracks, compacted) for layer in tracks.layer_counts()},
+            "scored": {kind: provenance.scored(store, kind) for kind in KINDS},
+            "layers": {layer: provenance.layer(store, layer, compacted) for layer in tracks.layer_counts()},
         },
     }
     schema.validate(attributes, "store")
     group.attrs.put(attributes)
     consolidate(staging)
     _verify(store, staging, compacted, options.discard_facts)
+    carry(store.path, staging, lossy=options.allow_fewer_tracks)
     kept = [layout.PLAN, layout.PROGRESS, layout.RUNS] + ([] if options.discard_facts else [layout.SAMPLES])
     for name in kept:
         shutil.copytree(
@@ -224,6 +255,7 @@ def _build(
             copy_function=os.link,
             ignore=shutil.ignore_patterns("*.partial"),
         )
+    manifest.write(staging)
 
 
 def _verify(store: FactStore, staging: Path, compacted: dict[str, Compacted], discarding: bool) -> None:
@@ -258,17 +290,20 @@ def _landmarks(path: Path, cdf: str) -> FloatArray:
 
 
 def consolidate(path: Path) -> None:
-    """Consolidate the metadata of a root group that has nothing but the background yet."""
+    """Consolidate and seal the metadata of a root group that has nothing but the background yet."""
     with layout.without_zarr_warnings():
         zarr.consolidate_metadata(path, zarr_format=3)
+    node = json.loads((path / "zarr.json").read_bytes())
+    write_atomically(path / "zarr.json", json.dumps(seal.sealed_background(node), indent=2).encode())
 
 
 def _write_labels(group: zarr.Group, tracks: TrackTable, geometry: dict[str, Any]) -> None:
     for name in _TRACK_COLUMNS:
         layout.write_root_array(group, name, getattr(tracks, name))
     layers = tracks.layers()
-    for name in ("signed", "window_bp", "formula", "pseudocount"):
+    for name in ("signed", "formula", "pseudocount"):
         layout.write_root_array(group, name, [getattr(layer, name) for layer in layers])
+    layout.write_root_array(group, "window_bp", provenance.windows(tracks, geometry))
     resolution = {head["name"]: head["resolution_bp"] for head in geometry["heads"]}
     layout.write_root_array(group, "resolution_bp", [resolution[head] for head in tracks.head.tolist()])
     layout.write_root_array(group, "quantile", np.linspace(0, 1, layout.CDF_POINTS))

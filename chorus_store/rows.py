@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chorus_store import layout
+from chorus_store.durable import make_folder
 from chorus_store.files import group_node, write_once
 from chorus_store.opening import read_attributes
 from chorus_store.tracks import TrackTable
@@ -23,18 +24,18 @@ def read(store: Path) -> TrackTable:
     return table
 
 
-def count(store: Path, begun: int) -> int:
-    """Number of rows of a store that was begun with so many."""
-    n = begun
-    while columns := read_attributes(_lot(store, n)):
-        n += len(columns["track"])
-    return n
+def lots(store: Path, begun: int) -> list[int]:
+    """Number of rows that a store was begun with, which is given, and of every lot since."""
+    sizes = [begun]
+    while columns := read_attributes(_lot(store, sum(sizes))):
+        sizes.append(len(columns["track"]))
+    return sizes
 
 
 def add(store: Path, tracks: TrackTable, before: int) -> bool:
     """Add a lot to a store of ``before`` rows; False if somebody else has added one meanwhile."""
     folder = _lot(store, before)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return write_once(folder / "zarr.json", group_node(tracks.to_json()))
 
 

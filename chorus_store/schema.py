@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chorus_store.errors import SchemaError
-from chorus_store.layout import SCHEMA_NAME, SCHEMA_VERSION
+from chorus_store.errors import ChorusStoreError, SchemaError
+from chorus_store.layout import BUILD_CONFIG_VERSION, SCHEMA_NAME, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -72,6 +73,24 @@ def validate(document: Any, name: str) -> None:
     raise SchemaError(f"{name} document is not valid at {error.json_path}: {reason}")
 
 
+@contextmanager
+def expected(place: object) -> Iterator[None]:
+    """Code inside takes the attributes of a store as their schema has them; SchemaError where they are otherwise.
+
+    Opening checks names and sizes alone: a document is compared with its schema when it is written, and by
+    `chorus_store.validation.validate`.
+    """
+    try:
+        yield
+    except ChorusStoreError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise SchemaError(
+            f"the attributes of {place} do not follow their schema ({type(error).__name__}: {error}); "
+            "python -m chorus_store validate says what is wrong with them"
+        ) from error
+
+
 def check_version(attributes: Mapping[str, Any]) -> None:
     """Refuse attributes of something else, or of a store that this release cannot read.
 
@@ -91,16 +110,41 @@ def check_version(attributes: Mapping[str, Any]) -> None:
             f"not a {SCHEMA_NAME} store: its attributes name no schema {SCHEMA_NAME!r}; "
             "give the path of a published {oracle}.zarr"
         )
-    version = declared.get("version")
-    if not isinstance(version, int):
-        raise SchemaError(f"the store's schema version is {version!r}, not a whole number; its attributes are damaged")
-    if version < SCHEMA_VERSION:
+    _require_readable("the store", "its layout", declared.get("version"), oldest=SCHEMA_VERSION, newest=SCHEMA_VERSION)
+
+
+def check_build_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse an NPZ that a later release wrote; one of an earlier version, or of none, can be read.
+
+    Parameters
+    ----------
+    config : mapping
+        Its document ``build_config``.
+    where : str
+        Name of the file.
+
+    Raises
+    ------
+    SchemaError
+        The version is too new, or none.
+    """
+    version = config.get("schema_version", BUILD_CONFIG_VERSION)
+    _require_readable(where, "its build_config", version, oldest=0, newest=BUILD_CONFIG_VERSION)
+
+
+def _require_readable(what: str, whose: str, version: Any, *, oldest: int, newest: int) -> None:
+    """Of everything that has a version, refuse what this release cannot read."""
+    if not isinstance(version, int) or isinstance(version, bool):
         raise SchemaError(
-            f"the store is too old: its layout is version {version}, this release reads {SCHEMA_VERSION}; "
+            f"{what} is damaged: the version of {whose} is {version!r}, not a whole number; copy it again"
+        )
+    if version < oldest:
+        raise SchemaError(
+            f"{what} is too old: {whose} is version {version}, this release reads {newest}; "
             "publish it again from its facts (--part merge)"
         )
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise SchemaError(
-            f"the store is too new: its layout is version {version}, this release reads {SCHEMA_VERSION}; "
+            f"{what} is too new: {whose} is version {version}, this release reads {newest}; "
             "upgrade with: pip install --upgrade chorus-store"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 import psutil
 
+from chorus_store.durable import sync_folder, sync_tree
 from chorus_store.errors import ChorusStoreError, StoreWriteError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -22,16 +24,26 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 def aside_name(path: Path) -> Path:
     """A name beside ``path`` that no other process uses, not even on another host of a shared file system."""
-    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    return beside(path, f".{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The name of ``path`` with a suffix; also of ``.``, which is the name of no folder."""
+    whole = path.resolve() if path.name in ("", "..") else path
+    return whole.with_name(whole.name + suffix)
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what processes of this host that are no longer alive left beside ``path``."""
+    """Remove what processes of this host that are no longer alive left beside ``path``, files and folders."""
     prefix = f"{path.name}.{socket.gethostname()}-"
-    for left in path.parent.glob(f"{prefix}*.partial"):
+    for left in path.parent.glob(f"{glob.escape(prefix)}*.partial"):
         pid = left.name.removeprefix(prefix).removesuffix(".partial")
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+        # What has our own number was left by another process: in a container all may have the same.
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -41,16 +53,20 @@ def written_whole(out: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     StoreWriteError
-        The operating system refused.
+        The operating system refused, or there is a folder of this name.
     """
+    if out.is_dir():
+        raise StoreWriteError(f"cannot write {out}: it is a folder; give the name of a file")
     partial = aside_name(out)
     with refusals(out):
+        remove_stale(out)
         try:
             with partial.open("wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(out)
+            sync_folder(out.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -64,7 +80,7 @@ def refusals(out: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreWriteError(
-            f"cannot write {out}: {error.strerror or error}; free some space or give another --out, "
+            f"cannot write {out}: {error.strerror or error}; free some space or give another path, "
             "and run the same command again"
         ) from error
 
@@ -72,14 +88,17 @@ def refusals(out: Path) -> Iterator[None]:
 def replace_directory(new: Path, old: Path) -> None:
     """Put the directory ``new`` in place of ``old``, which is removed.
 
-    On Linux the two are exchanged in one step. Elsewhere, and on file systems that cannot, ``old`` is first renamed to
-    ``{old}.old``; a crash before ``new`` takes its place is mended by `recover`.
+    All of ``new`` is on disk before its name is, and its name before anything of ``old`` is gone. On Linux the two are
+    exchanged in one step. Elsewhere, and on file systems that cannot, ``old`` is first renamed to ``{old}.old``; a
+    crash before ``new`` takes its place is mended by `recover`.
     """
+    sync_tree(new)
     if not _exchanged(new, old):
         aside = _old_name(old)
         old.rename(aside)
         new.rename(old)
         new = aside
+    sync_folder(old.parent)
     shutil.rmtree(new)
 
 
@@ -94,7 +113,7 @@ def recover(path: Path) -> None:
 
 
 def _old_name(path: Path) -> Path:
-    return path.with_name(f"{path.name}.old")
+    return beside(path, ".old")
 
 
 def _exchanged(a: Path, b: Path) -> bool:
