@@ -20,6 +20,7 @@ from builders.settings import Inputs
 from chorus_store import publish, swap
 from chorus_store.errors import StoreNotFoundError, StoreWriteError
 from chorus_store.facts import FactStore
+from chorus_store.files import group_node
 from tests import tiny
 from tests.test_bad_input import refused
 from tests.test_publish import inputs, mine, scored
@@ -72,6 +73,8 @@ rename, renames = Path.rename, int(sys.argv[1])
 
 def killed(self, target):
     global renames
+    if "preflight" in str(self):
+        return rename(self, target)
     if renames == 0:
         os._exit(9)
     renames -= 1
@@ -114,7 +117,7 @@ def test_what_the_dead_left_is_removed(mine: Path) -> None:
 def test_an_export_that_failed_is_made_up_for(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merged(mine)
 
-    def fails(*args: object) -> None:
+    def fails(*args: object, **options: object) -> None:
         raise StoreWriteError("no space left")
 
     with monkeypatch.context() as patch:
@@ -171,9 +174,8 @@ def test_facts_are_compared_with_their_records_before_they_are_discarded(
     store = FactStore(mine / "tiny.zarr")
     record = store.record(store.units("variants")[0])
     assert record
-    written = record["data"]["effect/ref"]["sha256"]
-    node = mine / "tiny.zarr/progress/variants/000000/zarr.json"
-    replace(node, node.read_bytes().replace(written.encode(), written[::-1].encode()))
+    record["data"]["effect/ref"]["sha256"] = record["data"]["effect/ref"]["sha256"][::-1]
+    replace(mine / "tiny.zarr/progress/variants/000000/zarr.json", group_node(record))
     refused(capsys, merging(mine, "--discard-facts"), "effect/ref", "checksum differs", "variants/000000")
     assert (mine / "tiny.zarr/samples").exists()
 
