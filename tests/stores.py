@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from chorus_store import layout
+from chorus_store import layout, seal
 from chorus_store.layers import LAYERS, layer_of
 from chorus_store.publish import consolidate
 
@@ -56,9 +58,16 @@ def make_store(
             array[block] = rows if decimals is None else rows.round(decimals)
         layout.write_root_array(group, f"{cdf}_count", counts)
         layout.write_root_array(group, f"{cdf}_retained", counts)
-    group.attrs.put(attributes(labels["layer"], cdfs, n_quantiles))
+    group.attrs.put(attributes(labels["layer"], cdfs, n_quantiles, some_empty=bool(empty)))
     consolidate(path)
     return path
+
+
+def edit_root(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change ``zarr.json`` of a store as its makers might have, so that its seal fits."""
+    node = json.loads((path / "zarr.json").read_bytes())
+    change(node)
+    (path / "zarr.json").write_text(json.dumps(seal.sealed_background(node), indent=2))
 
 
 def archive(path: Path, out: Path, top: str = "", method: int = zipfile.ZIP_STORED) -> Path:
@@ -103,7 +112,9 @@ def _labels(n_tracks: int) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def attributes(layer: npt.NDArray[np.str_], cdfs: list[str], n_quantiles: int) -> dict[str, Any]:
+def attributes(
+    layer: npt.NDArray[np.str_], cdfs: list[str], n_quantiles: int, *, some_empty: bool = False
+) -> dict[str, Any]:
     """Root attributes that are valid."""
 
     def input_file(name: str) -> dict[str, Any]:
@@ -149,7 +160,9 @@ def attributes(layer: npt.NDArray[np.str_], cdfs: list[str], n_quantiles: int) -
             },
             "facts": {"sha256": digest("facts"), "kept": False},
             "sampling": {
-                cdf: {"offered": [OFFERED[cdf]] * 2, "retained": [OFFERED[cdf]] * 2, "mode": "exact"} for cdf in cdfs
+                cdf: {"offered": span, "retained": span, "mode": "exact"}
+                for cdf in cdfs
+                for span in [[0 if some_empty else OFFERED[cdf], OFFERED[cdf]]]
             },
             "dropped": {"variants": {}, "baselines": {"nan": 2}},
             "layers": {name: _layer(name, int((layer == name).sum())) for name in np.unique(layer).tolist()},
