@@ -32,7 +32,7 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 from builders.borzoi_torch import architecture, random_weights  # noqa: E402
 from builders.checkpoints import install, shapes_of  # noqa: E402
 from builders.gather import CentralGather  # noqa: E402
-from tests.exon_requests import exons_of  # noqa: E402
+from tests.exon_requests import exons_of, with_genes  # noqa: E402
 
 LENGTH, N_BINS, OFFSET = 524_288, 6144, 163_840
 KINDS: tuple[Kind, Kind] = ("variants", "baselines")
@@ -86,9 +86,9 @@ def random_codes(n: int, seed: int = 0) -> np.ndarray:
 
 
 def request_of(masks: list[list[tuple[int, int]]], seed: int = 0) -> tuple[dict[int, BinArray], Exons]:
-    """Random bins, and these runs of exon bins with some of them in the slots."""
+    """Random bins, these runs of exon bins with some of them in the slots, and genes that share them."""
     rng = np.random.default_rng(seed)
-    exons = exons_of(masks, rng)
+    exons = with_genes(exons_of(masks, rng), rng)
     return {32: rng.integers(0, N_BINS, (len(masks), 32), dtype=np.int32)}, exons
 
 
@@ -99,6 +99,8 @@ def assert_facts(found: Reduced, expected: Reduced) -> None:
     assert found.statistics.dtype == np.float32 and found.bins is not None and expected.bins is not None
     np.testing.assert_allclose(found.statistics, expected.statistics, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(found.bins, expected.bins, rtol=2e-5, atol=1e-6)
+    assert found.genes is not None and expected.genes is not None and len(found.genes)
+    np.testing.assert_allclose(found.genes, expected.genes, rtol=2e-5, atol=1e-6)
 
 
 def test_conforms(oracle: Borzoi) -> None:
@@ -277,7 +279,7 @@ def bins_of(exons: np.ndarray, pos: int) -> set[int]:
 def test_a_stub_build_counts_expression_where_there_are_exons(stub_genome: Path, tmp_path: Path) -> None:
     table, weights = tmp_path / "targets.txt", tmp_path / "weights"
     table.write_text(demo_targets())
-    weights.touch()
+    weights.write_text("stub")
     command = ["--fasta", str(stub_genome), "--gtf", str(stub.stub_gtf(tmp_path / "genes.gtf"))]
     command += ["--ccres", str(stub.stub_ccres(tmp_path / "ccres.bed")), "--tracks", str(table)]
     command += ["--weights", str(weights), "--size", "small", "--out", str(tmp_path), "--workers", "2"]

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_store.annotations import merge_intervals, merged_exons
+from chorus_store.annotations import merged_exons
 from chorus_store.exon_bins import ExonBins, OutputAxis, overlapping_bins
 from chorus_store.genome import Genome
+from chorus_store.intervals import merge_intervals
 from chorus_store.layout import Kind
 from chorus_store.plan import ExonMask, Plan, build_plan
 from chorus_store.positions import draw_exon_slots
