@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.disturbed import builds as builds  # fixtures
+from tests.disturbed import crash_server as crash_server
 from tests.stub import stub_genome as stub_genome  # a fixture
 
 
@@ -18,3 +20,8 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no real inputs at {folder}; set CHORUS_SHARED to the folder that holds golden/ and data/")
     return folder
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are named by their number: what is compressed holds the time, and names must be the same in every run."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from builders.oracle import Exons
 from chorus_store.exon_bins import ExonBins
+from chorus_store.gene_bins import GeneBins
 
 SLOTS = 32
 
@@ -19,3 +22,16 @@ def exons_of(masks: list[list[tuple[int, int]]], rng: np.random.Generator) -> Ex
         some = rng.permutation(mask.at(i))[:SLOTS]
         row[: len(some)] = some
     return Exons(mask, slots)
+
+
+def with_genes(exons: Exons, rng: np.random.Generator) -> Exons:
+    """The same, and of every sequence with exon bins three genes that share some of them."""
+    rows = []
+    for i in range(len(exons.mask)):
+        bins = exons.mask.at(i)
+        rows.append([np.sort(rng.permutation(bins)[: 1 + len(bins) // 2]) for _ in range(3 if len(bins) else 0)])
+    genes = [gene for row in rows for gene in row]
+    first = np.concatenate(genes)
+    bins_of = ExonBins(np.cumsum([0, *map(len, genes)]), first, first + 1)
+    ids = np.array([f"G{i}" for i in range(len(genes))])
+    return replace(exons, genes=GeneBins(np.cumsum([0, *map(len, rows)]), ids, bins_of))

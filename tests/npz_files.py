@@ -95,6 +95,12 @@ class Entry:
 
 def write_zip(path: Path, entries: list[Entry], offsets: dict[str, int] | None = None) -> Path:
     """A ZIP file of these members; ``offsets`` are where the directory claims that some of them begin."""
+    path.write_bytes(zip_bytes(entries, offsets))
+    return path
+
+
+def zip_bytes(entries: list[Entry], offsets: dict[str, int] | None = None) -> bytes:
+    """Bytes of that file."""
     body, directory = b"", b""
     for entry in entries:
         name = entry.name.encode()
@@ -105,10 +111,7 @@ def write_zip(path: Path, entries: list[Entry], offsets: dict[str, int] | None =
         directory += b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHLL", 0, 0, 0, 0, offset) + name
         body += b"PK\x03\x04" + fields + name + entry.data
     n = len(entries)
-    path.write_bytes(
-        body + directory + b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, n, n, len(directory), len(body), 0)
-    )
-    return path
+    return body + directory + b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, n, n, len(directory), len(body), 0)
 
 
 def zeros(n_bytes: int) -> bytes:

@@ -27,7 +27,7 @@ pytest.importorskip("alphagenome_pytorch.heads", reason="alphagenome-pytorch 0.3
 from builders.alphagenome_model import architecture, head_of  # noqa: E402
 from builders.alphagenome_torch import _random_weights  # noqa: E402
 from builders.checkpoints import install, shapes_of  # noqa: E402
-from tests.exon_requests import exons_of  # noqa: E402
+from tests.exon_requests import exons_of, with_genes  # noqa: E402
 
 LENGTH = 8192
 CHANNELS = {  # of the small model's heads: the highest channel of the demonstration's tracks, plus 1
@@ -88,9 +88,9 @@ def random_codes(n: int, seed: int = 0) -> np.ndarray:
 
 
 def request_of(masks: list[list[tuple[int, int]]], seed: int = 0) -> tuple[dict[int, BinArray], Exons]:
-    """Random bins of both resolutions, and these runs of exon bins with some of them in the slots."""
+    """Random bins of both resolutions, these runs of exon bins with some in the slots, and genes that share them."""
     rng = np.random.default_rng(seed)
-    exons = exons_of(masks, rng)
+    exons = with_genes(exons_of(masks, rng), rng)
     bins = {bp: rng.integers(0, LENGTH // bp, (len(masks), 32), dtype=np.int32) for bp in (1, 128)}
     return bins, exons
 
@@ -139,6 +139,8 @@ def assert_facts(found: Reduced, expected: Reduced) -> None:
     assert found.statistics.dtype == np.float32 and found.bins is not None and expected.bins is not None
     np.testing.assert_allclose(found.statistics, expected.statistics, rtol=1e-4)
     np.testing.assert_allclose(found.bins, expected.bins, rtol=1e-4, atol=1e-6)
+    assert found.genes is not None and expected.genes is not None and len(found.genes)
+    np.testing.assert_allclose(found.genes, expected.genes, rtol=1e-4)
 
 
 def test_splice_heads_give_probabilities(state: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chorus_store.annotations import CCRE_CLASSES, merge_intervals, merged_exons, read_ccres, read_genes
+from chorus_store.annotations import CCRE_CLASSES, merged_exons, read_ccres, read_genes
 from chorus_store.errors import AnnotationError
+from chorus_store.intervals import merge_intervals
 
 GTF = """\
 ##description: made by hand

@@ -2,95 +2,36 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from builders import cli, conformance, model_files, model_list
+from builders import cli, conformance
+from builders.chrombpnet import ChromBPNet
 from builders.model_list import TrackModel
 from builders.oracle import BinArray, Reduced
 from builders.settings import Inputs
 from chorus_store import open as open_store
-from chorus_store.errors import InputError, ModelError, StoreMismatchError, TrackTableError
+from chorus_store.errors import ModelError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.layout import read_table
 from chorus_store.sequence import Codes, decode
 from tests import stub, tiny
-from tests.bpnet_files import chip_layers, chrombpnet_layers, write_h5
+from tests.chrombpnet_builds import SIZES, TRACKS, build, contents, facts_of, store_of, write_list, write_model
+from tests.chrombpnet_builds import inputs as inputs  # a fixture
+from tests.chrombpnet_builds import models as models  # a fixture
+from tests.chrombpnet_builds import whole as whole  # a fixture
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra chrombpnet)")
-pytest.importorskip("h5py", reason="h5py is not installed (extra chrombpnet)")
-
-from builders.chrombpnet import ChromBPNet  # noqa: E402
-
+torch = pytest.importorskip("torch")  # which the builds have asked for already
 ROOT = Path(__file__).resolve().parents[1]
-TRACKS = ("DNASE:K562", "ATAC:HepG2", "CHIP:K562:CTCF")
-ARRAYS = ("effect/ref", "effect/alt", "summary/value", "perbin/value")
-SIZES = {"n_variants": 8, "n_random": 6, "n_tss": 3, "n_gene_bodies": 0, "bin_slots": 5}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return tiny.write_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    """A list of three models."""
-    return write_list(tmp_path / "models", TRACKS)
-
-
-@pytest.fixture(scope="module")
-def whole(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an undisturbed build of these models."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert build(inputs, folder / "out", "--tracks", write_list(folder, TRACKS)) == 0
-    return folder / "out"
-
-
-def write_list(folder: Path, tracks: Sequence[str]) -> Path:
-    lines = ["track\tmodel", *(f"{track}\t{write_model(folder, track).name}" for track in tracks)]
-    (folder / "models.tsv").write_text("\n".join(lines) + "\n")
-    return folder / "models.tsv"
-
-
-def write_model(folder: Path, track: str, seed: int = 0) -> Path:
-    layers = chip_layers if track.startswith("CHIP") else chrombpnet_layers
-    name = track.replace(":", "_").replace(" ", "_")
-    return write_h5(folder / f"{name}.h5", layers(seed + len(track), filters=2))
-
-
-def build(inputs: Inputs, out: Path, *more: str | Path, oracle: type[ChromBPNet] = ChromBPNet) -> int:
-    options = ("--ccre", "all=1", "--batch", "4", "--device", "cpu", *map(str, more))
-    return cli.run(oracle, tiny.arguments(inputs, out, *options, **SIZES))
-
-
-def contents(out: Path) -> dict[str, str]:
-    """SHA-256 of every file of a result, except the records of runs."""
-    return {
-        name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in out.rglob("*")
-        if file.is_file() and "/runs/" not in (name := file.relative_to(out).as_posix())
-    }
-
-
-def store_of(out: Path) -> FactStore:
-    return FactStore(out / "chrombpnet.zarr")
-
-
-def facts_of(out: Path, track: str) -> list[np.ndarray]:
-    store = store_of(out)
-    row = store.tracks.track.tolist().index(track)
-    return [store.read_columns(name, row, row + 1) for name in ARRAYS]
 
 
 def test_conforms() -> None:
@@ -251,110 +192,12 @@ def test_only_the_first_25_decide(inputs: Inputs, tmp_path: Path, capsys: pytest
         (tmp_path / f"{track.replace(':', '_')}.h5").unlink()
     assert build(inputs, tmp_path / "out", "--tracks", models) == 2
     assert "not one of the first 25 models" in capsys.readouterr().err
-    write_model(tmp_path, tracks[24])
+    for track in tracks[22:25]:
+        write_model(tmp_path, track)
     assert build(inputs, tmp_path / "out", "--tracks", models, "--part", "variants") == 0
     assert np.isfinite(store_of(tmp_path / "out").read_columns("effect/ref", 0, 27)).all(axis=1).tolist() == (
-        [False] * 24 + [True] * 3
+        [False] * 22 + [True] * 5
     )
-
-
-def test_a_model_added_later_is_a_row_more(inputs: Inputs, tmp_path: Path, models: Path) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models) == 0
-    stamps = {file: file.stat().st_mtime_ns for file in (out / "chrombpnet.zarr/samples").rglob("c/*/*")}
-    added = write_model(tmp_path, "ATAC:liver")
-    assert build(inputs, out, "--add", f"ATAC:liver={added}", "--part", "variants") == 0
-    with open_store(out / "chrombpnet.zarr") as store:
-        assert store.sizes["track"] == 3, "the old background until the new one is whole"
-    assert build(inputs, out, "--add", f"ATAC:liver={added}") == 0
-    assert {file: file.stat().st_mtime_ns for file in stamps} == stamps, "another track was scored again"
-    with open_store(out / "chrombpnet.zarr") as store:
-        assert store["track"].values.tolist() == [*TRACKS, "ATAC:liver"]
-        assert store["effect_count"].values.tolist() == [8] * 4
-        inputs_said = store.attrs["provenance"]["inputs"]
-    longer = write_list(tmp_path / "longer", [*TRACKS, "ATAC:liver"])
-    assert build(inputs, tmp_path / "at_once", "--tracks", longer) == 0
-    with open_store(tmp_path / "at_once/chrombpnet.zarr") as store:
-        theirs = store.attrs["provenance"]["inputs"]
-    assert (inputs_said["weights"], inputs_said["tracks"]["sha256"]) == (theirs["weights"], theirs["tracks"]["sha256"])
-    for track in [*TRACKS, "ATAC:liver"]:
-        for ours, same in zip(facts_of(out, track), facts_of(tmp_path / "at_once", track), strict=True):
-            np.testing.assert_array_equal(ours, same)
-    npz = "chrombpnet_pertrack.npz"
-    assert (out / npz).read_bytes() == (tmp_path / "at_once" / npz).read_bytes()
-    assert build(inputs, out, "--tracks", longer) == 0, "a longer list asks for the same"
-
-
-def test_tracks_added_at_the_same_time(inputs: Inputs, tmp_path: Path, models: Path) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models) == 0
-    options = ("--ccre", "all=1", "--batch", "4", "--device", "cpu", "--part", "both")
-    command = [sys.executable, "-m", "builders.chrombpnet", *tiny.arguments(inputs, out, *options, **SIZES)]
-    names = ["ATAC:liver", "DNASE:spleen", "CHIP:A549:MAX"]
-    additions = [(name, write_model(tmp_path, name)) for name in names]
-    workers = [
-        subprocess.Popen([*command, "--part", "variants", "--add", f"{name}={file}"], cwd=ROOT)
-        for name, file in additions
-    ]
-    assert [worker.wait(120) for worker in workers] == [0] * 3
-    every = [f"--add={name}={file}" for name, file in additions]
-    assert build(inputs, out, *every) == 0
-    rows = store_of(out).tracks.track.tolist()
-    assert rows[:3] == list(TRACKS) and sorted(rows[3:]) == sorted(names)
-    for name, file in additions:
-        alone = tmp_path / f"alone_{file.stem}"
-        assert build(inputs, alone, "--add", f"{name}={file}") == 0
-        for ours, theirs in zip(facts_of(out, name), facts_of(alone, name), strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_a_store_that_lost_rows_is_not_written_to(inputs: Inputs, tmp_path: Path, models: Path) -> None:
-    """A merge that overtook an addition must not let its units pass for those of another row."""
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models) == 0
-    store = store_of(out)
-    store.add_tracks(model_list.track_table([TrackModel("ATAC:liver")]))
-    unit = store.units("variants")[-1]
-    (out / "chrombpnet.zarr/progress/tracks/000003/zarr.json").unlink()
-    with pytest.raises(StoreMismatchError, match="removed or replaced"):
-        store.write(unit, {}, {})
-
-
-def test_an_addition_that_was_interrupted_is_finished(
-    inputs: Inputs, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models, "--part", "variants") == 0
-    liver = TrackModel("ATAC:liver", str(write_model(tmp_path, "ATAC:liver")))
-    with monkeypatch.context() as patch:  # killed between the two
-        patch.setattr(FactStore, "widen", lambda store: None)
-        store_of(out).add_tracks(model_list.track_table([liver]))
-    assert store_of(out).array("effect/ref").shape[1] == 3
-    assert build(inputs, out, "--tracks", models, "--add", f"{liver.track}={liver.source}") == 0
-    with open_store(out / "chrombpnet.zarr") as store:
-        assert store["track"].values.tolist() == [*TRACKS, "ATAC:liver"]
-        assert store["effect_count"].values.tolist() == [8] * 4
-
-
-def test_another_model_of_the_same_track_is_refused(
-    inputs: Inputs, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models) == 0
-    before = contents(out)
-    write_model(models.parent, "ATAC:HepG2", seed=5)
-    assert build(inputs, out, "--tracks", models) == 2
-    assert "was scored with other models of ATAC:HepG2" in capsys.readouterr().err
-    assert contents(out) == before
-
-
-def test_discarded_facts_take_no_more_tracks(
-    inputs: Inputs, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models, "--discard-facts") == 0
-    assert build(inputs, out, "--add", f"ATAC:liver={write_model(tmp_path, 'ATAC:liver')}") == 2
-    assert "takes no more tracks: its facts were discarded" in capsys.readouterr().err
 
 
 def test_the_last_model_is_let_go_before_the_next(inputs: Inputs, tmp_path: Path, models: Path) -> None:
@@ -415,123 +258,6 @@ def test_no_memory_for_the_alleles_of_one_variant(
 ) -> None:
     assert build(inputs, tmp_path / "out", "--tracks", models, oracle=out_of_memory(1)) == 2
     assert "out of memory with 2 sequence(s) at a time" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "finding"),
-    [
-        ((), "ChromBPNet needs models"),
-        (("--add", "ATAC:K562"), "is not of the form ASSAY:CELL=FILE"),
-        (
-            ("--add", "ATTAC:K562=x.h5"),
-            "unknown assay 'ATTAC' in 'ATTAC:K562'; known are DNASE, ATAC, CHIP (near matches: ATAC",
-        ),
-        (("--add", "CHIP:K562=x.h5"), "'CHIP:K562' names no factor"),
-        (("--add", "K562=x.h5"), "'K562' is not of the form ASSAY:cell"),
-        (("--add", "ATAC:liver=x.h5", "--add", "ATAC:liver=y.h5"), "ATAC:liver is there twice"),
-        (("--tracks", "LIST", "--add", "DNASE:K562=x.h5"), "DNASE:K562 is there twice"),
-        (("--tracks", "LIST", "--only", "K652"), "no model for 'K652' (near matches: K562"),
-        (("--tracks", "LIST", "--only", "ATACC:HepG2"), "no model for 'ATACC:HepG2' (near matches: ATAC:HepG2"),
-        (("--tracks", "absent.tsv"), "--tracks absent.tsv: there is no such file"),
-        (("--tracks", "LIST", "--weights", "absent"), "--weights absent: there is no such file"),
-    ],
-)
-def test_bad_options_are_explained(
-    inputs: Inputs,
-    tmp_path: Path,
-    models: Path,
-    options: tuple[str, ...],
-    finding: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given = [str(models) if option == "LIST" else option for option in options]
-    assert build(inputs, tmp_path / "out", *given) == 2
-    error = capsys.readouterr().err
-    assert finding in error and "Traceback" not in error
-    assert not (tmp_path / "out/chrombpnet.zarr").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "finding"),
-    [
-        ("track\tmodel\n", "has a header and no models"),
-        ("name\tfile\na\tb\n", "line 1: no column track, model"),
-        ("track\tmodel\nATAC:K562\ta.h5\nATAC:K562\tb.h5\n", "line 3: ATAC:K562 is already on line 2"),
-        ("track\tmodel\nATAC:K562\t\n", "line 2: no model"),
-        ("track\tmodel\nATAC:K562\n", "line 2: 1 columns, not 2"),
-        ("track\tmodel\nCAGE:K562\ta.h5\n", "line 2: unknown assay 'CAGE'"),
-    ],
-)
-def test_bad_lists_are_explained(tmp_path: Path, text: str, finding: str) -> None:
-    (tmp_path / "models.tsv").write_text(text)
-    with pytest.raises(TrackTableError, match=finding):
-        model_list.read_list(tmp_path / "models.tsv")
-
-
-def test_a_choice_from_the_list(inputs: Inputs, tmp_path: Path, models: Path) -> None:
-    out = tmp_path / "out"
-    assert build(inputs, out, "--tracks", models, "--only", "CHIP:K562", "--only", "HepG2") == 0
-    assert store_of(out).tracks.track.tolist() == ["ATAC:HepG2", "CHIP:K562:CTCF"]
-    assert build(inputs, out, "--tracks", models) == 0
-    assert store_of(out).tracks.track.tolist() == ["ATAC:HepG2", "CHIP:K562:CTCF", "DNASE:K562"]
-
-
-def test_files_are_found_beside_the_list_in_a_folder_and_in_archives(tmp_path: Path) -> None:
-    archive = tmp_path / "unpacked"
-    for fold in range(2):
-        for kind in ("chrombpnet", "chrombpnet_nobias", "bias_scaled"):
-            path = archive / f"fold_{fold}" / f"model.{kind}.fold_{fold}.h5"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/BP1_model.h5").touch()
-    text = "track\tmodel\nATAC:A\tunpacked\nATAC:B\tb.h5\nCHIP:C:X\thttps://models.invalid/2026/BP1_model.h5\n"
-    with gzip.open(tmp_path / "models.tsv.gz", "wt") as file:
-        file.write(text)
-    listed = model_list.read_list(tmp_path / "models.tsv.gz")
-    assert model_files.located(listed, tmp_path / "mine", offline=True) == {
-        "ATAC:A": archive / "fold_0/model.chrombpnet_nobias.fold_0.h5",
-        "ATAC:B": tmp_path / "b.h5",
-        "CHIP:C:X": tmp_path / "mine/BP1_model.h5",
-    }
-
-
-@pytest.mark.shared
-def test_the_published_chip_models(shared: Path) -> None:
-    listed = model_list.read_list(shared / "data/tracks/bpnet_JASPAR2026_models.tsv.gz")
-    oracle = ChromBPNet(listed)
-    assert oracle.tracks.layer_counts() == {"tf_binding": 744}
-    assert listed[0] == TrackModel(
-        "CHIP:K562:REST",
-        "https://mencius.uio.no/JASPAR/JASPAR_DeepLearning/2026/models/BP000001.1/BP000001.1_model.h5",
-        "JASPAR BP000001.1",
-    )
-    assert [m.track for m in model_list.chosen(listed, ["CHIP:HepG2:CEBPA"])] == ["CHIP:HepG2:CEBPA"]
-    with pytest.raises(InputError, match="near matches: HepG2"):
-        model_list.chosen(listed, ["HepG-2"])
-
-
-def test_the_dry_run_counts_models(
-    inputs: Inputs, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--out", str(tmp_path / "out"), "--dry-run", "--json", "--device", "cpu"]
-    assert cli.run(ChromBPNet, command) == 0
-    published = json.loads(capsys.readouterr().out)
-    assert published["tracks"] == 753
-    assert published["work"]["variants"] == {
-        "units": 753, "units_of_this_shard": 753, "units_in_all": 753, "positions": 10_000, "sequences": 753 * 20_000,
-    }  # fmt: skip
-    assert published["work"]["baselines"]["positions"] == 15_000 + 11_500 + 3_000, "no gene bodies"
-    assert build(inputs, tmp_path / "out", "--tracks", models) == 0
-    capsys.readouterr()
-    more = ["--add", "ATAC:liver=liver.h5", "--add", f"DNASE:K562={models.parent / 'DNASE_K562.h5'}"]
-    assert cli.run(ChromBPNet, tiny.arguments(inputs, tmp_path / "out", "--dry-run", "--json", *more)) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert (report["tracks"], report["work"]["variants"]["units"], report["work"]["variants"]["sequences"]) == (
-        4,
-        1,
-        16,
-    )
 
 
 class StubChromBPNet(ChromBPNet):

@@ -155,6 +155,29 @@ class RnaWithoutExons(BaseCounter):
         self.tracks = WithRna().tracks
 
 
+class NoGenes(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        return Reduced(right.statistics, right.bins)
+
+
+class SumOverGenes(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        if exons is None or exons.genes is None or right.genes is None:
+            return right
+        sums = right.genes * exons.genes.bins.counts()[:, None].astype(np.float32)
+        return Reduced(right.statistics, right.bins, sums)
+
+
+class GenesForAll(WithRna):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
+        right = super().reduce(codes, bins, exons)
+        if right.genes is None:
+            return right
+        return Reduced(right.statistics + right.genes[:2], right.bins, right.genes)
+
+
 def test_an_oracle_of_expression_that_conforms() -> None:
     assert conformance.check(WithRna(), {"chromatin_accessibility": 1, "gene_expression": 1}) == []
 
@@ -165,6 +188,9 @@ def test_an_oracle_of_expression_that_conforms() -> None:
         (SumOverExons, "statistics of gene expression differ from the means of the exon bins by"),
         (ZeroWithoutExons, "gene expression has values where there is no exon bin; NaN is expected"),
         (ExonsForAll, "tracks that are not of gene expression depend on exons"),
+        (NoGenes, "head counts: genes were asked for one by one and none came"),
+        (SumOverGenes, "values of single genes differ from the means of their exon bins by"),
+        (GenesForAll, "other facts depend on whether genes are asked for one by one"),
         (RnaWithoutExons, "it must be an RnaOracle"),
     ],
 )

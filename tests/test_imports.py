@@ -24,6 +24,7 @@ def fresh(code: str) -> list[str]:
         ("import chorus_store.normalizer", HEAVY | LABELS | {"aiohttp"}),
         ("from chorus_store.places import open_group", HEAVY | LABELS | {"aiohttp"}),
         ("import chorus_store, xarray", HEAVY | {"aiohttp"}),
+        ("import chorus_store.comparison, chorus_store.drift_picture", HEAVY | {"aiohttp"}),
         ("import chorus_store.engine", HEAVY | {"aiohttp"}),
     ],
 )

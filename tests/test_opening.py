@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -235,6 +236,19 @@ def test_schemas_are_valid_and_described(name: str):
     Draft202012Validator.check_schema(document)
     assert document["title"]
     assert document["description"]
+    assert not list(without_description(document, "$"))
+
+
+def without_description(node: Any, path: str) -> Iterator[str]:
+    """Properties of which a schema does not say what they are."""
+    if isinstance(node, list):
+        for i, part in enumerate(node):
+            yield from without_description(part, f"{path}[{i}]")
+    elif isinstance(node, dict):
+        properties = node.get("properties", {})
+        yield from (f"{path}.{name}" for name, schema in properties.items() if "description" not in schema)
+        for name, part in node.items():
+            yield from without_description(part, f"{path}.{name}")
 
 
 def test_the_schema_names_the_place_and_the_reason():

@@ -182,6 +182,7 @@ def test_bad_tables_are_refused_before_any_work(store: xr.Dataset, tmp_path: Pat
         (b"\x1f\x8b" + bytes(50), "cannot be read"),
         (b"PK\x03\x04\x00", "has no column 'track'"),
     ],
+    ids=["latin-1", "half-gzip", "no-gzip", "zip"],
 )
 def test_what_is_no_table(store: xr.Dataset, tmp_path: Path, contents: bytes, message: str):
     table = tmp_path / "in"

@@ -169,7 +169,7 @@ def test_what_a_server_lacks(site: Site, bucket: Bucket, small: Path):
     for path in list(site.files):
         if "effect_cdf" in path:
             del site.files[path]
-    with pytest.raises(CorruptStoreError, match="rows of effect_cdf are missing"):
+    with pytest.raises(CorruptStoreError, match="effect_cdf/c/0/0 is missing"):
         chorus_store.open(url).chorus.percentile(0.7, track=TRACK)
 
 

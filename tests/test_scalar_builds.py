@@ -61,7 +61,7 @@ def built(
     """An oracle and the folder of its whole build by the command line, of the documented size."""
     folder = tmp_path_factory.mktemp("scalar")
     weights = folder / "weights"
-    weights.touch()
+    weights.write_text("stub")
     command = ["--fasta", str(stub_genome), "--gtf", str(stub.stub_gtf(folder / "genes.gtf"))]
     command += ["--ccres", str(stub.stub_ccres(folder / "ccres.bed")), "--weights", str(weights), "--out", str(folder)]
     assert cli.run(request.param, command) == 0

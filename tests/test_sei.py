@@ -334,6 +334,8 @@ def test_the_demo_in_the_authors_way(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert (store["effect_count"] == 48).all() and (store["summary_count"] == 80).all()
         classes, profiles = store["effect_cdf"].values[:40], store["effect_cdf"].values[40:]
         assert classes.min() < 0 < classes.max() and 0 <= profiles.min() < profiles.max()
+        assert not store["window_bp"].values.any(), "a probability is of no window"
+        assert {layer["window_bp"] for layer in store.attrs["provenance"]["layers"].values()} == {0}
         assert store.attrs["provenance"]["parameters"]["oracle"] == {
             "size": "small", "strands": "mean", "n_value": "0.25", "histones": "rescaled"
         }  # fmt: skip
