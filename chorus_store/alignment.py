@@ -20,7 +20,7 @@ import pandas as pd
 import xarray as xr
 
 from chorus_store import matching
-from chorus_store.errors import InputError, TrackNotFoundError
+from chorus_store.errors import InputError, SchemaError, TrackNotFoundError
 from chorus_store.lookup import FloatArray, RowArray
 from chorus_store.opening import reading, require_rows
 
@@ -152,6 +152,8 @@ class Query:
         index = self._dataset.indexes.get("track")
         if index is None:  # one track was selected, and with it the index went
             index = pd.Index(np.atleast_1d(self._variable("track").values).tolist())
+        if not index.is_unique:
+            raise SchemaError(f"the track {index[index.duplicated()][0]!r} is there twice; leave out one of the rows")
         found: Indices = index.get_indexer(pd.Index(labels))
         missing = np.flatnonzero(found < 0)
         if missing.size:

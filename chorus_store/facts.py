@@ -84,8 +84,8 @@ class FactStore:
         """
         with reading(f"the track table of {self.path}"):
             table = rows.read(self.path)
-        said = self.build.get("inputs", {}).get("tracks", {})
-        expected = said.get("table_sha256", said.get("sha256"))  # which is what early builds called it
+            said = self.build.get("inputs", {}).get("tracks", {})
+            expected = said.get("table_sha256", said.get("sha256"))  # which is what early builds called it
         if expected and table.select(np.arange(self._begun.n_tracks)).digest() != expected:
             raise CorruptStoreError(
                 f"the track table of {self.path} is not the one that it was begun with; copy the store again"

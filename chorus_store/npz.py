@@ -86,8 +86,9 @@ def export_npz(
         schema.validate(store.attrs, "store")
         subject = Subject(store_path, store, store.attrs)
         # What was imported goes back as it came, whatever its labels and counts are.
-        for check in (check_tracks, check_labels, check_quantiles, check_counts, check_sampling):
-            _require_valid(subject, check(subject) if subject.is_built else ())
+        with schema.expected(store_path):
+            for check in (check_tracks, check_labels, check_quantiles, check_counts, check_sampling):
+                _require_valid(subject, check(subject) if subject.is_built else ())
         synced: list[Future[None]] = []
         with (
             ThreadPoolExecutor(1) as disk,

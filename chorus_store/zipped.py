@@ -94,7 +94,7 @@ class ZippedStore(WrapperStore[Store]):
             try:
                 with zipfile.ZipFile(io.BytesIO(tail)) as archive:
                     return _members(archive.infolist())
-            except zipfile.BadZipFile as error:
+            except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # versions and names of damaged ones
                 if len(tail) < size or size == _MOST_TAIL_BYTES:
                     raise CorruptStoreError(f"{self._name} is not a whole zip file ({error}); copy it again") from error
                 size = min(size * 16, _MOST_TAIL_BYTES)

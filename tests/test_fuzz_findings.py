@@ -21,8 +21,10 @@ from chorus_store.cli import main
 from chorus_store.errors import (
     AnnotationError,
     ChorusStoreError,
+    CorruptStoreError,
     GenomeError,
     InputError,
+    SchemaError,
     TrackTableError,
     WeightsError,
 )
@@ -30,7 +32,7 @@ from chorus_store.genome import Genome
 from chorus_store.normalizer import PerTrackNormalizer
 from chorus_store.sequence import encode
 from tests import fuzz_parsers, npz_files
-from tests.stores import make_store
+from tests.stores import archive, make_store
 
 NESTED = "[" * 100_000
 
@@ -205,6 +207,20 @@ def test_a_store_is_the_working_directory(path: Path, capsys: pytest.CaptureFixt
     assert main(["info", "."]) == console.EXIT_OK
     assert main(["merge", str(path), str(path), "--out", "."]) == console.EXIT_ERROR
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_track_that_is_there_twice(path: Path) -> None:
+    with chorus_store.open(path) as store, pytest.raises(SchemaError, match="'DNASE:00000' is there twice"):
+        store.isel(track=[0, 0, 1]).chorus.percentile(0.5, track="CHIP:00001")
+
+
+def test_an_archive_of_a_version_to_come(path: Path) -> None:
+    file = archive(path, path.with_suffix(".zarr.zip"))
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"PK\1\2") + 6] = 127  # version needed to extract, of the last member
+    file.write_bytes(content)
+    with pytest.raises(CorruptStoreError, match="not a whole zip file"):
+        chorus_store.open(file)
 
 
 def test_a_size_beyond_all_numbers(capsys: pytest.CaptureFixture[str]) -> None:
