@@ -9,6 +9,9 @@ from typing import Any
 from chorus_store.annotations import CCRE_CLASSES
 from chorus_store.errors import PlanError
 
+#: Of a stratum: a hundred times what anybody has drawn, and few enough to list their units of work.
+MOST_POSITIONS = 10_000_000
+
 
 def _documented_ccre_counts() -> dict[str, int]:
     return dict(zip(CCRE_CLASSES, (3000, 2500, 1500, 1500, 1000, 500, 1000, 500), strict=True))
@@ -60,6 +63,9 @@ class PlanOptions:
         negative = [name for name, n in {**sizes, **self.ccre_counts}.items() if n < 0]
         if negative:
             raise PlanError(f"sizes must be 0 or more: {', '.join(negative)}")
+        huge = [name for name, n in {**sizes, **self.ccre_counts}.items() if n > MOST_POSITIONS]
+        if huge:
+            raise PlanError(f"sizes must be at most {MOST_POSITIONS:,}: {', '.join(huge)}")
         if min(self.variant_margin_bp, self.random_margin_bp, self.bin_slots) < 1:
             raise PlanError("margins and bin slots must be 1 or more")
 

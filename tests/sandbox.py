@@ -25,6 +25,7 @@ _CHANGES = {
 #: Audit events that no parser has cause for.
 _FORBIDDEN = frozenset((
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
+    "os.kill", "os.killpg",
     "pickle.find_class", "socket.connect", "socket.getaddrinfo", "webbrowser.open",
 ))  # fmt: skip
 
