@@ -13,6 +13,9 @@ from builders.settings import KINDS_OF_PART
 from chorus_store.budget import SAMPLERS
 from chorus_store.plan import PlanOptions
 
+#: Bytes of a name in any usual file system.
+_LONGEST_NAME = 255
+
 _EXAMPLES = """\
 examples:
   python -m builders.{name} --demo --out demo       the whole chain on a synthetic genome with random weights
@@ -45,7 +48,7 @@ def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
     _add_compaction(parser.add_argument_group("compaction and publishing"))
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--out", type=Path, metavar="DIR", help="results (default $CHORUS_BACKGROUNDS_DIR or ~/.chorus/backgrounds)"
+        "--out", type=_path, metavar="DIR", help="results (default $CHORUS_BACKGROUNDS_DIR or ~/.chorus/backgrounds)"
     )
     work.add_argument(
         "--shard", type=_shard, default=(1, 1), metavar="K/N", help="do every N-th unit of work, from the K-th"
@@ -95,11 +98,11 @@ def arguments_of(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> 
 
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--fasta", type=Path, metavar="FILE", help="genome, plain or bgzipped FASTA; any chromosomes")
-    group.add_argument("--gtf", type=Path, metavar="FILE", help="GENCODE genes (GTF)")
-    group.add_argument("--ccres", type=Path, metavar="FILE", help="ENCODE SCREEN cCREs (BED)")
-    group.add_argument("--tracks", type=Path, metavar="FILE", help="track table of the oracle")
-    group.add_argument("--weights", type=Path, metavar="PATH", help="file or folder of model weights")
+    group.add_argument("--fasta", type=_path, metavar="FILE", help="genome, plain or bgzipped FASTA; any chromosomes")
+    group.add_argument("--gtf", type=_path, metavar="FILE", help="GENCODE genes (GTF)")
+    group.add_argument("--ccres", type=_path, metavar="FILE", help="ENCODE SCREEN cCREs (BED)")
+    group.add_argument("--tracks", type=_path, metavar="FILE", help="track table of the oracle")
+    group.add_argument("--weights", type=_path, metavar="PATH", help="file or folder of model weights")
     group.add_argument("--offline", action="store_true", help="never download")
 
 
@@ -151,6 +154,12 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allow-fewer-tracks", action="store_true", help="replace a background or NPZ that covers many more tracks"
     )
+
+
+def _path(text: str) -> Path:
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r}… is too long for the name of a file")
+    return Path(text)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from typing import Any
 from chorus_store.annotations import CCRE_CLASSES
 from chorus_store.errors import PlanError
 
-#: Of a stratum: a hundred times what anybody has drawn, and few enough to list their units of work.
-MOST_POSITIONS = 10_000_000
+#: Of a stratum: a third of the genome, and few enough to list their units of work.
+MOST_POSITIONS = 1_000_000_000
 
 
 def _documented_ccre_counts() -> dict[str, int]:

@@ -223,11 +223,15 @@ def test_an_archive_of_a_version_to_come(path: Path) -> None:
         chorus_store.open(file)
 
 
-def test_a_size_beyond_all_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--memory", "9" * 400, "is not a size"), ("--tracks", "9" * 300, "is too long for the name of a file")],
+)
+def test_options_beyond_all_sizes(capsys: pytest.CaptureFixture[str], option: str, value: str, said: str) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.run(LegNet, ["--memory", "9" * 400])
+        cli.run(LegNet, [option, value, "--dry-run"])
     assert stop.value.code == console.EXIT_ERROR
-    assert "is not a size" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_file_with_names_that_are_no_text(tmp_path: Path) -> None:

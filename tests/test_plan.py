@@ -311,7 +311,7 @@ def test_options_round_trip_through_json() -> None:
     ("change", "message"),
     [
         ({"n_tss": -1}, "sizes must be 0 or more: n_tss"),
-        ({"n_gene_bodies": 2**64}, "sizes must be at most 10,000,000: n_gene_bodies"),
+        ({"n_gene_bodies": 2**64}, "sizes must be at most 1,000,000,000: n_gene_bodies"),
         ({"ccre_counts": {"PLS": -1}}, "sizes must be 0 or more: PLS"),
         ({"ccre_counts": {"DNase": 1}}, r"unknown cCRE classes \['DNase'\]; known classes: PLS"),
         ({"bin_slots": 0}, "must be 1 or more"),
