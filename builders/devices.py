@@ -17,8 +17,12 @@ def default_device() -> str:
 
 
 def hardware_of(device: str) -> str:
-    """Model of a GPU that PyTorch uses in this process, else the architecture of the processor."""
+    """What a device is: model of the GPU; else architecture of the processor, and the number of PyTorch's threads.
+
+    Sums are split among threads, so facts that are made on a processor depend on their number in the last bits.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(device))
-    return platform.processor() or platform.machine()
+    processor = platform.processor() or platform.machine()
+    return processor if torch is None else f"{processor}, {torch.get_num_threads()} threads"

@@ -22,6 +22,7 @@ from chorus_store.errors import StoreNotFoundError, StoreWriteError
 from chorus_store.facts import FactStore
 from chorus_store.files import group_node
 from tests import tiny
+from tests.clusters import local_cluster
 from tests.test_bad_input import refused
 from tests.test_publish import inputs, mine, scored
 from tests.test_publish import merge as merged
@@ -213,18 +214,14 @@ def test_two_stores_on_one_cluster_at_once(mine: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(folder, tmp_path / f"expected-{folder.name}"))
         merged(copy, *options)
         expected.append(contents(copy))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # distributed, of ports and of its own clean-up
-        from distributed import LocalCluster
-
-        with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
-            command = ["--dask", cluster.scheduler_address]
-            program = [sys.executable, "-m", "tests.tiny"]
-            runs = [
-                subprocess.Popen([*program, *merging(folder, *command, *options)])
-                for folder, options in ((mine, ()), (other, thinned))
-            ]
-            assert [run.wait(120) for run in runs] == [0, 0]
+    with local_cluster(1, 2) as cluster:
+        command = ["--dask", cluster.scheduler_address]
+        program = [sys.executable, "-m", "tests.tiny"]
+        runs = [
+            subprocess.Popen([*program, *merging(folder, *command, *options)])
+            for folder, options in ((mine, ()), (other, thinned))
+        ]
+        assert [run.wait(120) for run in runs] == [0, 0]
     assert [contents(mine), contents(other)] == expected
 
 

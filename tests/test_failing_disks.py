@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from builders.settings import Inputs
 from chorus_store.facts import progress
 from chorus_store.sequence import Codes
 from tests import tiny
+from tests.clusters import local_cluster
 from tests.test_bad_input import refused
 from tests.test_publish import inputs, merge, mine, scored
 from tests.test_splits import contents
@@ -174,17 +174,13 @@ def test_workers_that_die(mine: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     """A death costs nothing; where tasks outlive none, the merge says so and can be repeated."""
     theirs = Path(shutil.copytree(mine, tmp_path / "theirs"))
     merge(mine)
-    with warnings.catch_warnings(), dask.config.set({"distributed.scheduler.allowed-failures": mercy}):
-        warnings.simplefilter("ignore")  # distributed, of ports and of its own clean-up
-        from distributed import LocalCluster
-
-        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-            command = ["--part", "merge", "--out", str(theirs), "--dask", cluster.scheduler_address]
-            with as_soon_as(lambda: bool(cluster.scheduler.tasks), lambda: kill(cluster, 1 if mercy else 60)):
-                if mercy:
-                    assert cli.run(tiny.TinyOracle, command) == 0
-                else:
-                    refused(capsys, command, "KilledWorker", "leave out --dask")
+    with dask.config.set({"distributed.scheduler.allowed-failures": mercy}), local_cluster(1, 1) as cluster:
+        command = ["--part", "merge", "--out", str(theirs), "--dask", cluster.scheduler_address]
+        with as_soon_as(lambda: bool(cluster.scheduler.tasks), lambda: kill(cluster, 1 if mercy else 60)):
+            if mercy:
+                assert cli.run(tiny.TinyOracle, command) == 0
+            else:
+                refused(capsys, command, "KilledWorker", "leave out --dask")
     merge(theirs)
     assert contents(theirs) == contents(mine)
 

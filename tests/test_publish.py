@@ -32,6 +32,7 @@ from chorus_store.grid import grid_of_sorted
 from chorus_store.layers import LAYERS
 from chorus_store.units import Shape
 from tests import tiny
+from tests.clusters import local_cluster
 from tests.memory import peak_growth
 from tests.test_reservoir import plain
 from tests.test_splits import contents
@@ -121,12 +122,8 @@ def test_every_budget_and_worker_count_gives_the_same_bytes(mine: Path, tmp_path
 def test_a_dask_cluster_gives_the_same_bytes(mine: Path, tmp_path: Path) -> None:
     remote = Path(shutil.copytree(mine, tmp_path / "remote"))
     merge(mine)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # distributed, of ports and of its own clean-up
-        from distributed import LocalCluster
-
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-            merge(remote, "--dask", cluster.scheduler_address)
+    with local_cluster(2, 1) as cluster:
+        merge(remote, "--dask", cluster.scheduler_address)
     assert contents(remote) == contents(mine)
 
 
