@@ -51,6 +51,8 @@ FACT_CHUNK_BYTES = 512 * 1024
 #: The two kinds of positions of a plan.
 Kind = Literal["variants", "baselines"]
 PLAN, SAMPLES, PROGRESS, RUNS = "plan", "samples", "progress", "runs"
+#: What belongs to the build rather than to the background.
+BUILD_GROUPS = (PLAN, SAMPLES, PROGRESS, RUNS)
 
 
 #: In which stores a variable is: in all, in all that were built rather than imported, or where there is cause.

@@ -18,8 +18,6 @@ from chorus_store.units import KINDS
 
 MANIFEST = "manifest"
 _OWN = f"{MANIFEST}/zarr.json"
-#: What belongs to the build rather than to the background.
-_BUILD = (layout.PLAN, layout.SAMPLES, layout.PROGRESS, layout.RUNS)
 
 
 def write(folder: Path) -> None:
@@ -90,7 +88,7 @@ def names(folder: Path) -> Iterator[str]:
 
 def is_background(name: str) -> bool:
     """Whether a file belongs to the background rather than to the build that it came from."""
-    return name.partition("/")[0] not in _BUILD
+    return name.partition("/")[0] not in layout.BUILD_GROUPS
 
 
 def damaged(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, str]:

@@ -25,8 +25,8 @@ from chorus_store.fitting import fit, joined, require_kin
 from chorus_store.npz_import import attributes_of, has_to_make_way
 from chorus_store.opening import is_published
 from chorus_store.places import Place, is_url
-from chorus_store.publish import consolidate
 from chorus_store.row_source import Column, RowSource, open_rows
+from chorus_store.staging import consolidate
 from chorus_store.store_append import write_rows
 from chorus_store.swap import aside_name, recover, refusals, remove_stale, replace_directory
 from chorus_store.unit_merging import differences, merge_units

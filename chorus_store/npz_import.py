@@ -25,7 +25,7 @@ from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, dims_of, variable_
 from chorus_store.npz_file import NpzFile, open_npz_file
 from chorus_store.opening import is_imported, root_attributes
 from chorus_store.places import fingerprint
-from chorus_store.publish import consolidate
+from chorus_store.staging import consolidate
 from chorus_store.swap import aside_name, recover, refusals, remove_stale, replace_directory
 
 _ORACLE = re.compile(r"[a-z0-9][a-z0-9_-]*")

@@ -7,9 +7,7 @@ exchanged with the old directory. A reader sees the old background or the new on
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,16 +17,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from chorus_store import layout, manifest, provenance, schema, seal
+from chorus_store import layout, manifest, provenance, schema
 from chorus_store.budget import Sampler
 from chorus_store.claims import described, holders
 from chorus_store.compact import Compacted, compact, landmarks
 from chorus_store.coverage import covered, require_no_loss
 from chorus_store.errors import ChorusStoreError, CorruptStoreError, IncompleteStoreError, StoreMismatchError
 from chorus_store.facts import FactStore
-from chorus_store.files import write_atomically, writing
+from chorus_store.files import writing
 from chorus_store.grid import FloatArray
 from chorus_store.opening import is_published, reading
+from chorus_store.staging import consolidate, link_build
+from chorus_store.store_append import carry
 from chorus_store.swap import aside_name, recover, remove_stale, replace_directory
 from chorus_store.tracks import TrackTable
 from chorus_store.units import KINDS, Shape
@@ -213,8 +213,6 @@ def _build(
     on_rows: Callable[[int], object],
 ) -> None:
     """Make the complete new store directory at ``staging``."""
-    from chorus_store.store_append import carry  # which imports this module
-
     tracks = store.tracks
     group = zarr.create_group(staging, zarr_format=3)
     compacted = compact(
@@ -247,14 +245,7 @@ def _build(
     consolidate(staging)
     _verify(store, staging, compacted, options.discard_facts)
     carry(store.path, staging, lossy=options.allow_fewer_tracks)
-    kept = [layout.PLAN, layout.PROGRESS, layout.RUNS] + ([] if options.discard_facts else [layout.SAMPLES])
-    for name in kept:
-        shutil.copytree(
-            store.path / name,
-            staging / name,
-            copy_function=os.link,
-            ignore=shutil.ignore_patterns("*.partial"),
-        )
+    link_build(store.path, staging, facts=not options.discard_facts)
     manifest.write(staging)
 
 
@@ -287,14 +278,6 @@ def _landmarks(path: Path, cdf: str) -> FloatArray:
                 raise CorruptStoreError(f"{path}/{cdf}_cdf has rows that do not ascend")
             found.append(landmarks(rows))
     return np.concatenate(found)
-
-
-def consolidate(path: Path) -> None:
-    """Consolidate and seal the metadata of a root group that has nothing but the background yet."""
-    with layout.without_zarr_warnings():
-        zarr.consolidate_metadata(path, zarr_format=3)
-    node = json.loads((path / "zarr.json").read_bytes())
-    write_atomically(path / "zarr.json", json.dumps(seal.sealed_background(node), indent=2).encode())
 
 
 def _write_labels(group: zarr.Group, tracks: TrackTable, geometry: dict[str, Any]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,11 @@ from chorus_store.claims import MERGE, described, holders
 from chorus_store.errors import CorruptStoreError, StoreBusyError, StoreMismatchError
 from chorus_store.fitting import fit, joined
 from chorus_store.opening import read_attributes, reading
-from chorus_store.publish import consolidate
 from chorus_store.row_source import Rows, RowSource, open_rows, pieces
+from chorus_store.staging import consolidate, link_background, link_build
 from chorus_store.swap import aside_name, recover, refusals, remove_stale, replace_directory
 
 log = logging.getLogger("chorus.publish")
-
-#: What a store has besides its background.
-_GROUPS = (layout.PLAN, layout.SAMPLES, layout.PROGRESS, layout.RUNS)
 
 
 def append_to_store(path: Path, new: RowSource) -> int:
@@ -60,11 +56,9 @@ def append_to_store(path: Path, new: RowSource) -> int:
     before = read_attributes(path)
     with refusals(path):
         try:
-            _link(path, staging, ignore=shutil.ignore_patterns(*_GROUPS, manifest.MANIFEST, "*.partial"))
+            link_background(path, staging)
             n_tracks = grow(staging, new, path)
-            for name in _GROUPS:
-                if (path / name).is_dir():
-                    _link(path / name, staging / name, ignore=shutil.ignore_patterns("*.partial"))
+            link_build(path, staging)
             manifest.write(staging)
             if read_attributes(path) != before:
                 raise StoreMismatchError(f"{path} was changed while tracks were added; run the same command again")
@@ -132,11 +126,6 @@ def _appended(path: Path) -> npt.NDArray[np.intp]:
     with open_rows(path) as old:
         blocks = origins.of(old.attributes, old.n_tracks)
     return np.concatenate([np.arange(block["first"], block["stop"]) for block in blocks])
-
-
-def _link(source: Path, target: Path, ignore: Callable[[Any, list[str]], set[str]]) -> None:
-    """A second copy of a folder, of the same files: Zarr replaces files, it never writes into them."""
-    shutil.copytree(source, target, copy_function=os.link, ignore=ignore)
 
 
 def grow(store: Path, new: RowSource, called: Path) -> int:
