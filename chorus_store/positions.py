@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from chorus_store.annotations import CCRE_CLASSES, CCres, Genes
+from chorus_store.bars import patient
 from chorus_store.exon_bins import ExonBins
 from chorus_store.sequence import BASES, UNKNOWN
 
@@ -29,8 +29,6 @@ CCRE_CHROMS = (*AUTOSOMES, "chrX")
 _LAST_BASE = 200_000_000
 #: Gene bodies are midpoints of genes longer than this.
 _SHORTEST_BODY = 10_000
-#: Seconds after which drawing shows its progress, on terminals.
-_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +240,7 @@ def draw_bins(n_positions: int, n_bins: int, slots: int, seed: int) -> BinArray:
     rng = np.random.RandomState(seed)
     bins = np.empty((n_positions, slots), np.int32)
     # All bins are shuffled for a few of them, as in the reference: with a million of them it takes minutes.
-    for row in tqdm(bins, desc=f"draws from {n_bins:,} bins", unit=" positions", delay=_PATIENCE_S, disable=None):
+    for row in patient(bins, of=f"draws from {n_bins:,} bins", unit="positions"):
         row[:] = rng.choice(n_bins, slots, replace=False)
     return bins
 

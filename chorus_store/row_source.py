@@ -16,6 +16,7 @@ import numpy.typing as npt
 from zarr.core.sync import sync
 
 from chorus_store import matching, opening, origins
+from chorus_store.bars import patient
 from chorus_store.errors import InputError, TrackNotFoundError
 from chorus_store.layout import CDFS
 from chorus_store.manifest import MANIFEST
@@ -94,7 +95,7 @@ class RowSource:
         return ids
 
     def blocks(self, cdf: str) -> Iterator[Rows]:
-        """Rows of a CDF, some at a time; float32, C-ordered, finite and ascending.
+        """Rows of a CDF, some at a time; float32, C-ordered, finite and ascending. On terminals a bar shows how far.
 
         Raises
         ------
@@ -102,7 +103,10 @@ class RowSource:
             Damaged rows, or rows that are no CDF; of a file perhaps only after the last block.
         """
         blocks = self._blocks_of_store(cdf) if self.npz is None else self._blocks_of_file(self.npz, cdf)
-        return (np.ascontiguousarray(block, "<f4") for block in blocks)
+        with patient(of=f"{cdf} of {Path(self.place).name}", unit="tracks", total=self.n_tracks) as bar:
+            for block in blocks:
+                yield np.ascontiguousarray(block, "<f4")
+                bar.update(len(block))
 
     def blocks_of_origin(self) -> list[origins.Block]:
         """Where the rows come from, as they follow one another."""

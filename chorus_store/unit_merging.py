@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from chorus_store import layout, origins
+from chorus_store.bars import patient
 from chorus_store.durable import make_folder, put_in_place, sync, sync_folder
 from chorus_store.errors import CorruptStoreError, StoreMismatchError
 from chorus_store.facts import FactStore
@@ -135,7 +136,7 @@ def _bring(source: FactStore, target: FactStore) -> int:
     mine = {(unit.kind, unit.start, unit.first_track): unit for kind in KINDS for unit in target.units(kind)}
     brought = 0
     with writing(target.path):
-        for unit, record in _finished(source):
+        for unit, record in patient(list(_finished(source)), of=source.path.name, unit="units"):
             unit_there = mine[unit.kind, unit.start, rows[unit.first_track]]
             brought += _bring_unit(source.path, unit, target, unit_there, record)
         for run in (source.path / layout.RUNS).glob("*/zarr.json"):
