@@ -22,11 +22,11 @@ from chorus_store.errors import PlanError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
-from chorus_store.plan import Plan
-from chorus_store.sequence import Codes, encode
+from chorus_store.merging import merge
+from chorus_store.sequence import Codes
 from chorus_store.validation import validate
 from tests import tiny
-from tests.test_rna_builds import KINDS, OTHERS, RNA, Scarce, TinyRna, contents
+from tests.tiny_rna import KINDS, OTHERS, RNA, Scarce, TinyRna, contents, predicted, stored_plan
 
 Values = list[np.ndarray]
 
@@ -103,28 +103,14 @@ def bins_of_genes(gtf: Path, chrom: str, pos: int) -> list[list[int]]:
     return [bins for bins in found if bins]
 
 
-def stored_plan(folder: Path) -> Plan:
-    return Plan.from_datasets({kind: layout.read_table(folder / "tinyrna.zarr", f"plan/{kind}") for kind in KINDS})
-
-
 def expected(inputs: Inputs, folder: Path, kind: Kind) -> list[Position | None]:
     """Every position; None where it is not scored."""
-    plan = stored_plan(folder)
-    table, found = plan.part(kind), list[Position | None]()
-    assert inputs.gtf is not None
-    with Genome(inputs.fasta) as genome:
-        for i in range(len(table)):
-            chrom, pos = str(table.chrom[i]), int(table.pos[i])
-            if not table.valid[i]:
-                found.append(None)
-                continue
-            codes = genome.fetch(chrom, pos - 1024, pos + 1024)
-            predictions = [TinyRna().predict(codes)]
-            if kind == "variants":
-                codes[1023] = encode(str(plan.variants.alt[i]))[0]
-                predictions.append(TinyRna().predict(codes))
-            found.append(Position(predictions, bins_of_genes(inputs.gtf, chrom, pos)))
-    return found
+    gtf = inputs.gtf
+    assert gtf is not None
+    return [
+        at and Position(at.predictions, bins_of_genes(gtf, at.chrom, at.pos))
+        for at in predicted(inputs, stored_plan(folder), kind)
+    ]
 
 
 def cdf_of(values: list[float]) -> np.ndarray:
@@ -201,6 +187,18 @@ def test_any_split_gives_the_same_bytes(inputs: Inputs, built: Path, tmp_path: P
     for k in (3, 1, 2):
         assert build(inputs, tmp_path, "--shard", f"{k}/3", oracle=oracle) == 0
     assert contents(tmp_path) == contents(built)
+
+
+def test_hosts_without_a_common_disk(inputs: Inputs, built: Path, tmp_path: Path) -> None:
+    """Units with different numbers of genes go together."""
+    places = [tmp_path / f"host{k}" for k in (1, 2)]
+    for k, place in enumerate(places, 1):
+        for part in ("variants", "baselines"):
+            assert build(inputs, place, "--part", part, "--shard", f"{k}/2") == 0
+    merged = merge([place / "tinyrna.zarr" for place in reversed(places)], tmp_path / "all/tinyrna.zarr")
+    assert (merged.kind, merged.missing) == ("units", 0) and merged.added > 0
+    assert build(inputs, tmp_path / "all", "--part", "merge") == 0
+    assert contents(tmp_path / "all") == contents(built)
 
 
 def test_a_lost_unit_is_done_again(inputs: Inputs, built: Path, tmp_path: Path) -> None:

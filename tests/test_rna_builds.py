@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,55 +11,17 @@ import pytest
 
 import chorus_store
 from builders import cli
-from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
+from builders.oracle import BinArray, Exons, Reduced
 from builders.pipeline import Build
-from builders.reduction import reduce_arrays
 from builders.settings import Inputs, Settings
-from chorus_store import layout
-from chorus_store.errors import DeviceMemoryError, PlanError
+from chorus_store.errors import PlanError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.layout import Kind
 from chorus_store.plan import Plan
-from chorus_store.sequence import Codes, encode
-from chorus_store.tracks import TrackTable
+from chorus_store.sequence import Codes
 from tests import tiny
-
-KINDS: tuple[Kind, Kind] = ("variants", "baselines")
-RNA, OTHERS = [1, 3], [0, 2, 4]
-ASSAYS = ("DNASE", "RNA", "CAGE", "RNA", "CHIP")
-LAYERS = ("chromatin_accessibility", "gene_expression", "tss_activity", "gene_expression", "histone_marks")
-
-
-class TinyRna(RnaOracle):
-    """Noise seeded by the window's central bases, in two of five tracks of gene expression."""
-
-    name = "tinyrna"
-    title = "Tiny RNA"
-    input_length_bp = 2048
-    expected_tracks = 5
-    default_batch = 4
-    heads = (Head("profile", 64, 16, 640),)
-
-    def __init__(self) -> None:
-        rows = zip(ASSAYS, LAYERS, strict=True)
-        self.tracks = TrackTable.from_rows(
-            [(f"T{i}", "profile", i, a, x, "", "", ".") for i, (a, x) in enumerate(rows)]
-        )
-
-    @classmethod
-    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> TinyRna:
-        return cls()
-
-    def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
-        """Nothing to load."""
-
-    def predict(self, codes: Codes) -> np.ndarray:
-        seed = int.from_bytes(hashlib.sha256(codes[1000:1048].tobytes()).digest()[:4], "little")
-        return np.random.default_rng(seed).gamma(0.5, 1.0, (16, 5)).astype(np.float32)
-
-    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
-        return reduce_arrays(self, {"profile": np.stack([self.predict(row) for row in codes])}, bins, exons)
+from tests.tiny_rna import OTHERS, RNA, Scarce, TinyRna, contents, predicted, stored_plan
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +52,6 @@ def built(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stored_plan(folder: Path) -> Plan:
-    return Plan.from_datasets({kind: layout.read_table(folder / "tinyrna.zarr", f"plan/{kind}") for kind in KINDS})
-
-
 def exon_bins(gtf: Path, chrom: str, pos: int) -> list[int]:
     """Bins of the output, 64 bp from 640 bases into the window on, that hold a base of a coding exon."""
     output = pos - 1024 + 640
@@ -109,22 +65,12 @@ def exon_bins(gtf: Path, chrom: str, pos: int) -> list[int]:
 
 
 def expected(inputs: Inputs, plan: Plan, kind: Kind) -> list[dict[str, Any] | None]:
-    """Of every position, exon bins and prediction, alternate first for variants; None where it is not scored."""
-    table, found = plan.part(kind), []
+    """Of every position, exon bins and predictions; None where it is not scored."""
     assert inputs.gtf is not None
-    with Genome(inputs.fasta) as genome:
-        for i in range(len(table)):
-            chrom, pos = str(table.chrom[i]), int(table.pos[i])
-            if not table.valid[i]:
-                found.append(None)
-                continue
-            codes = genome.fetch(chrom, pos - 1024, pos + 1024)
-            predictions = [TinyRna().predict(codes)]
-            if kind == "variants":
-                codes[1023] = encode(str(plan.variants.alt[i]))[0]
-                predictions.append(TinyRna().predict(codes))
-            found.append({"exons": exon_bins(inputs.gtf, chrom, pos), "predictions": predictions})
-    return found
+    return [
+        at and {"exons": exon_bins(inputs.gtf, at.chrom, at.pos), "predictions": at.predictions}
+        for at in predicted(inputs, plan, kind)
+    ]
 
 
 def mean_over(prediction: np.ndarray, bins: list[int]) -> np.ndarray:
@@ -191,20 +137,6 @@ def test_the_store_says_which_mask_was_used(built: Path) -> None:
         assert published.attrs["provenance"]["parameters"]["oracle"] == {"rna_mask": "exons"}
         described = published.attrs["provenance"]["layers"]["gene_expression"]
     assert (described["aggregation"], described["signed"]) == ("exon_mean", True)
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    files = (file for file in out.rglob("*") if file.is_file() and "runs" not in file.parts)
-    return {file.relative_to(out).as_posix(): file.read_bytes() for file in files}
-
-
-class Scarce(TinyRna):
-    """On a device that has memory for two sequences."""
-
-    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None, exons: Exons | None = None) -> Reduced:
-        if len(codes) > 2:
-            raise DeviceMemoryError("no memory")
-        return super().reduce(codes, bins, exons)
 
 
 @pytest.mark.parametrize("oracle", [TinyRna, Scarce])
