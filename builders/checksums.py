@@ -43,15 +43,20 @@ class Described:
     def __init__(self) -> None:
         self._stamps: dict[Path, Stamp] = {}
 
+    def note(self, path: Path) -> None:
+        """Remember what a file is like before it is read; one that is not there has nothing to remember."""
+        if path.exists():
+            self._stamps.setdefault(path, stamp(path))
+
     def of(self, path: Path) -> dict[str, Any]:
         """Name, SHA-256 and bytes of a file or a folder; the last two are None where there is neither."""
         if not path.exists():
             return {"name": path.name, "sha256": None, "bytes": None}
-        self._stamps[path] = stamp(path)
+        self.note(path)
         return {"name": path.name, "sha256": content_sha256(path), "bytes": self._stamps[path][1]}
 
     def require_unchanged(self, *paths: Path | None) -> None:
-        """Refuse files that are no longer those whose checksum was taken; to be called once they have been read.
+        """Refuse files that are no longer as they were noted; to be called once they are read and described.
 
         Raises
         ------

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from builders import preflight
 from builders.batches import valid_positions
-from builders.checksums import Described
 from builders.identity import require_same
 from builders.oracle import Oracle, RnaOracle
 from builders.preflight import Materials
@@ -61,7 +60,7 @@ class Build:
         materials = materials or preflight.read(type(oracle), inputs, settings)
         self.genome = materials.genome
         self.path = settings.store_path(oracle.name)
-        self._files = Described()
+        self._files = materials.files
         self._models = TrackModels(oracle, self._random_weights)
         self._described = self._describe_inputs()
         self._identity = self._identity_of(self._described)

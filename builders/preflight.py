@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from builders import estimate, input_files, requirements
+from builders.checksums import Described
 from builders.merge import require_options
 from builders.oracle import Oracle, Workload
 from builders.settings import KINDS_OF_PART, MERGING_PARTS, Inputs, Settings
@@ -22,11 +23,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Materials:
-    """What a plan is drawn from; without annotations where they are not wanted, or where the plan is there."""
+    """What a plan is drawn from; without annotations where they are not wanted, or where the plan is there.
+
+    ``files`` has noted the annotations before they were read.
+    """
 
     genome: Genome
     genes: Genes | None = None
     ccres: CCres | None = None
+    files: Described = field(default_factory=Described)
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,9 @@ def _read(problems: Problems, oracle: type[Oracle], files: Mapping[str, Path], s
             return None
         problems.attempt(requirements.reference_bases, path, genome)
         return Materials(genome)
+    noted = Described()
+    for option in {"gtf", "ccres"} & files.keys():
+        noted.note(files[option])
     genes = problems.attempt(read_genes, files["gtf"]) if "gtf" in files else None
     ccres = problems.attempt(read_ccres, files["ccres"]) if "ccres" in files else None
     if genome is None:
@@ -230,7 +238,7 @@ def _read(problems: Problems, oracle: type[Oracle], files: Mapping[str, Path], s
     for annotation, option in ((genes, "gtf"), (ccres, "ccres")):
         if annotation is not None:
             problems.attempt(requirements.shared_chromosomes, files[option], annotation.chrom.tolist(), genome)
-    return Materials(genome, genes, ccres)
+    return Materials(genome, genes, ccres, noted)
 
 
 def _genome(fasta: Path, oracle: type[Oracle], settings: Settings) -> Genome:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 import chorus_store
-from builders import cli, software
+from builders import cli, preflight, software
 from builders.settings import Inputs
 from builders.track_models import TrackModels
 from chorus_store import genome, layout, schema
+from chorus_store.annotations import Genes, read_genes
 from chorus_store.errors import InputError
 from chorus_store.facts import FactStore
 from chorus_store.files import sha256_of
@@ -102,6 +104,22 @@ def test_the_whole_genome_counts(
     assert cli.run(tiny.TinyOracle, [*options, "--part", "variants"]) == 0, "nothing is left to score"
     assert cli.run(tiny.TinyOracle, options) == 2
     assert "was built from something else: genome sha256 is" in capsys.readouterr().err
+
+
+def test_annotations_that_are_replaced_while_they_are_read_are_refused(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def replaced(path: Path) -> Genes:
+        genes = read_genes(path)
+        path.write_text(path.read_text() + "# another release\n")
+        return genes
+
+    monkeypatch.setattr(preflight, "read_genes", replaced)
+    assert inputs.gtf is not None
+    gtf = Path(shutil.copy(inputs.gtf, tmp_path))
+    assert cli.run(tiny.TinyOracle, tiny.arguments(replace(inputs, gtf=gtf), tmp_path / "out")) == 2
+    assert f"{gtf} changed while it was read" in capsys.readouterr().err
+    assert not (tmp_path / "out/tiny.zarr").exists()
 
 
 def test_a_model_that_is_replaced_while_it_is_used_is_refused(tmp_path: Path) -> None:
