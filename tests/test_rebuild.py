@@ -36,8 +36,10 @@ SIZES = {"n_variants": 8, "n_random": 6, "n_tss": 3, "n_gene_bodies": 2, "bin_sl
 
 
 @pytest.fixture(autouse=True)
-def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data directory of nobody's."""
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory of its own, and a data directory of nobody's."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("CHORUS_DATA_DIR", str(tmp_path / "data"))
 
 
