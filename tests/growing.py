@@ -14,7 +14,7 @@ import chorus_store
 from chorus_store import layout, manifest
 from chorus_store.npz import export_npz
 from chorus_store.npz_import import import_npz
-from chorus_store.publish import consolidate
+from chorus_store.staging import consolidate
 from tests import stores
 
 #: In what a background may be kept.

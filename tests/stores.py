@@ -15,7 +15,7 @@ import zarr
 
 from chorus_store import layout, seal
 from chorus_store.layers import LAYERS, layer_of
-from chorus_store.publish import consolidate
+from chorus_store.staging import consolidate
 
 #: Values offered to every track that is not empty.
 OFFERED = {"effect": 10_000, "summary": 31_500, "perbin": 1_008_000}

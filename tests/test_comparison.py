@@ -29,7 +29,7 @@ from chorus_store.distance import sampling_noise
 from chorus_store.errors import ChorusStoreError, CorruptStoreError, InputError, SchemaError
 from chorus_store.npz import export_npz
 from chorus_store.npz_import import import_npz
-from chorus_store.publish import consolidate
+from chorus_store.staging import consolidate
 from tests import npz_files, tiny
 from tests.http_site import Site
 from tests.http_site import site as site  # a fixture

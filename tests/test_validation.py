@@ -20,60 +20,25 @@ from builders import cli
 from builders.settings import Inputs
 from chorus_store import layout, manifest
 from chorus_store.append import append_tracks
-from chorus_store.checks.findings import Finding
 from chorus_store.checks.regrid import is_grid
 from chorus_store.cli import main
 from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError
 from chorus_store.facts import FactStore
-from chorus_store.files import group_node
 from chorus_store.grid import grid_of_sorted
 from chorus_store.npz import export_npz
 from chorus_store.npz_import import import_npz
-from chorus_store.publish import consolidate
+from chorus_store.staging import consolidate
 from chorus_store.validation import CHECKS, validate
 from tests import tiny
 from tests.http_site import Site
 from tests.http_site import site as site  # a fixture
 from tests.stores import archive, edit_root, make_store
+from tests.validated import built as built  # fixtures
+from tests.validated import change, errors, the_only
+from tests.validated import inputs as inputs
+from tests.validated import store as store
 
 TRACKS = [f"TRK{i}" for i in range(7)]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return tiny.write_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(scope="module")
-def built(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a published store, its facts and its NPZ."""
-    out = tmp_path_factory.mktemp("built")
-    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out, "--block", "16")) == 0
-    return out
-
-
-@pytest.fixture
-def store(built: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return Path(shutil.copytree(built, tmp_path / "mine")) / "tiny.zarr"
-
-
-def change(path: Path, name: str, index: Any, value: Any) -> None:
-    """Change entries of an array of a published store, as a faulty program would: with checksums and manifest."""
-    zarr.open_group(path, mode="r+", use_consolidated=False)[name][index] = value
-    if (path / "manifest").is_dir():
-        manifest.write(path)
-
-
-def errors(path: Path, *, deep: bool = False, npz: Path | None = None) -> list[Finding]:
-    return [f for f in validate(path, deep=deep, npz=npz, progress=False).findings if f.severity == "error"]
-
-
-def the_only(path: Path, check: str, *, deep: bool = False) -> Finding:
-    """The finding of a check; others find nothing, but that the NPZ is not of the changed store."""
-    found = [finding for finding in errors(path, deep=deep) if finding.check != "npz"]
-    assert [finding.check for finding in found] == [check], found
-    return found[0]
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -245,109 +210,6 @@ def test_another_plan(store: Path):
     array[0] += 1
     found = [finding.check for finding in errors(store)]
     assert found == ["plan"]
-
-
-def rewrite(store: Path, unit: str, change: Callable[[dict[str, Any]], object]) -> Path:
-    """Write the record of a unit anew, with a seal that fits."""
-    file = store / "progress" / unit / "zarr.json"
-    record = {key: value for key, value in json.loads(file.read_bytes())["attributes"].items() if key != "seal"}
-    change(record)
-    file.write_bytes(group_node(record))
-    return file
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"scored": 3}, "do not make 16"),
-        ({"positions": 17}, "17 positions, and the unit has 16"),
-        ({"dropped": {"window": 5}}, "do not make 16"),
-        ({"dropped": None}, "not a record of a unit of work"),
-    ],
-)
-def test_a_record_that_does_not_add_up(store: Path, wrong: dict[str, Any], message: str):
-    file = rewrite(store, "variants/000000", lambda record: record.update(wrong))
-    found = next(finding for finding in errors(store) if finding.check == "records")
-    assert found.array == "progress/variants/000000"
-    assert message in found.message
-    assert str(file) in found.repair
-
-
-def test_records_and_facts(store: Path):
-    rewrite(store, "variants/000000", lambda record: record["data"].pop("effect/alt"))
-    (store / "progress/variants/000001/zarr.json").unlink()
-    shutil.rmtree(store / "progress/baselines/000000")
-    shutil.copytree(store / "progress/baselines/000001", store / "progress/baselines/000099")
-    found = {f.array: f.message for f in errors(store) if f.check == "records"}
-    assert "facts ['effect/ref']" in found["progress/variants/000000"]
-    assert found["progress/variants/000001"] == found["progress/baselines/000000"] == "missing"
-    assert "that the build does not have" in found["progress/baselines/000099"]
-
-
-def test_facts_that_were_scored_anew(store: Path):
-    rewrite(store, "variants/000000", lambda record: record["data"]["effect/alt"].update(sha256="0" * 64))
-    manifest.write(store)
-    assert "not those that the background was made from" in the_only(store, "facts").message
-
-
-def test_facts_of_another_size_and_with_other_bytes(store: Path, inputs: Inputs):
-    shard = store / "samples/effect/ref/c/0/0"
-    data = shard.read_bytes()
-    shard.write_bytes(data[:-1])
-    assert "damaged, or not of the data that are there" in next(
-        f.message for f in errors(store) if f.check == "records"
-    )
-    shard.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    assert errors(store) == [], "it takes a deep look"
-    found = the_only(store, "facts", deep=True)
-    assert found.array == "samples/effect/ref/c/0/0"
-    Path(found.repair.removeprefix("remove ").partition(" and run")[0]).unlink()
-    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, store.parent, "--block", "16")) == 0
-    assert errors(store, deep=True) == []
-
-
-def test_runs(store: Path):
-    first, second, *_ = sorted((store / "runs").glob("*/zarr.json"))
-    first.write_text(first.read_text().replace('"part": "', '"part": "x'))
-    second.unlink()
-    found = {f.array: f.message for f in errors(store) if f.check == "runs"}
-    assert "its seal is broken" in found[f"runs/{first.parent.name}"]
-    assert "missing or damaged" in found[f"runs/{second.parent.name}"]
-
-
-def test_the_manifest(store: Path):
-    (store / "plan/zarr.json").unlink()
-    (store / "notes.txt").write_text("mine")
-    found = [(f.array, f.message, f.severity) for f in validate(store, progress=False).findings if f.check == "files"]
-    assert found == [("plan/zarr.json", "missing", "error"), ("notes.txt", "not listed in the manifest", "warning")]
-    file = store / "manifest/zarr.json"
-    file.write_text(file.read_text().replace('"plan/zarr.json"', '"plan/zarr.jsom"'))
-    assert [f.array for f in errors(store) if f.check == "files"] == ["manifest/zarr.json"]
-
-
-def test_a_store_of_before_there_were_manifests(store: Path):
-    shutil.rmtree(store / "manifest")
-    report = validate(store, deep=True, progress=False)
-    assert report.ok
-    (found,) = report.findings
-    assert (found.check, found.severity) == ("files", "warning")
-    command = found.repair.removeprefix("python -m builders.tiny ")
-    assert cli.run(tiny.TinyOracle, command.split()) == 0
-    assert validate(store, deep=True, progress=False).findings == []
-
-
-def test_a_stale_npz(store: Path, tmp_path: Path):
-    npz = store.with_name("tiny_pertrack.npz")
-    other = make_store(tmp_path / "enformer.zarr")
-    for wrong in (export_npz(other, tmp_path / "other.npz", progress=False), tmp_path / "torn.npz"):
-        if wrong.name == "torn.npz":
-            wrong.write_bytes(npz.read_bytes()[:1000])
-        (found,) = errors(store, npz=wrong)
-        assert found.check == "npz"
-        assert found.repair == f"python -m chorus_store export {store} --out {wrong}"
-    change(store, "summary_cdf", slice(2, 4), 0.5)
-    found = next(finding for finding in errors(store) if finding.check == "npz")
-    assert (found.array, found.tracks, found.n) == ("summary_cdfs", ["TRK2", "TRK3"], 2)
 
 
 def test_one_damaged_array_does_not_end_the_rest(store: Path):
