@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from builders import demo, estimate, input_files, memory, preflight
 from builders.devices import default_device
+from builders.interruption import interruptible
 from builders.merge import merge
 from builders.options import parser_of
 from builders.oracle import Oracle
@@ -39,21 +37,8 @@ def run(oracle: type[Oracle], argv: Sequence[str] | None = None) -> int:
     int
         Exit code, see `chorus_store.console.run`.
     """
-    # A job that a scheduler ends stops as it does on Ctrl-C: what is finished is kept.
-    with _terminated_as_interrupted():
+    with interruptible():
         return console.run(lambda arguments: _main(oracle, arguments), argv)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _main(oracle_class: type[Oracle], argv: Sequence[str]) -> int:
