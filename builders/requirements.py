@@ -28,7 +28,7 @@ from chorus_store.errors import (
 from chorus_store.facts import FactStore
 from chorus_store.files import writing
 from chorus_store.genome import Genome
-from chorus_store.opening import reading, root_attributes
+from chorus_store.opening import reading
 from chorus_store.sequence import encode
 from chorus_store.store_append import appended_tracks
 from chorus_store.swap import aside_name, remove_stale, replace_directory
@@ -181,7 +181,7 @@ def reference_bases(path: Path, genome: Genome) -> None:
     GenomeError
         They differ.
     """
-    root_attributes(path)
+    FactStore(path)
     with reading(f"the plan of {path}"):
         variants = layout.read_table(path, f"{layout.PLAN}/variants")
     columns = [variants[name].values for name in ("chrom", "pos", "ref")]

@@ -22,7 +22,7 @@ import zarr
 
 from chorus_store import fact_columns, layout, nodes, rows, seal
 from chorus_store.durable import make_folder, put_in_place, sync, sync_up
-from chorus_store.errors import CorruptStoreError, StoreError, StoreMismatchError
+from chorus_store.errors import CorruptStoreError, StoreError, StoreMismatchError, StoreNotFoundError
 from chorus_store.files import group_node, sha256_of, write_atomically, writing
 from chorus_store.layout import Kind
 from chorus_store.opening import is_published, read_attributes, reading, root_attributes
@@ -31,6 +31,9 @@ from chorus_store.tracks import TrackTable
 from chorus_store.units import KINDS, Shape, Unit
 
 FloatArray = npt.NDArray[np.float32]
+
+#: Attribute of ``/progress`` with those that the root group began with.
+_ROOT = "root"
 
 
 class FactStore:
@@ -49,12 +52,15 @@ class FactStore:
         A store that holds no build.
     SchemaError
         Another kind of group, or another version of the layout.
+    CorruptStoreError
+        The build's own metadata are damaged. Damaged metadata of the root group are replaced by what the build began
+        with, so that it goes on and the background can be published again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         #: Attributes of the root group, and what the facts depend on.
-        self.root = root_attributes(path)
+        self.root = _root_attributes(path)
         self.build = read_attributes(path / layout.PROGRESS)
         if not self.build:
             raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
@@ -316,10 +322,24 @@ class FactStore:
         return layout.shard_file(self.path, f"{layout.SAMPLES}/{name}", unit.shard)
 
 
+def _root_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of the root group; where they are damaged or gone, those that the build began with."""
+    try:
+        return root_attributes(path)
+    except (StoreNotFoundError, CorruptStoreError):
+        try:
+            begun: dict[str, Any] | None = read_attributes(path / layout.PROGRESS).get(_ROOT)
+        except CorruptStoreError:
+            begun = None
+        if begun is None:
+            raise
+        return begun
+
+
 def _create(
     path: Path, shape: Shape, build: Mapping[str, Any], root: Mapping[str, Any], tables: Mapping[str, Any]
 ) -> None:
-    group = zarr.create_group(path, zarr_format=3, attributes=dict(root))
+    group = zarr.create_group(path, zarr_format=3, attributes=_sealed(root))
     for name, table in tables.items():
         layout.write_table(group, f"{layout.PLAN}/{name}", table)
     for array in shape.arrays():
@@ -329,10 +349,15 @@ def _create(
             (shape.samples(array), shape.columns(array)),
             (shape.unit_samples(array), shape.tracks_per_unit),
         )
-    group.create_group(layout.PROGRESS, attributes={**build, "shape": shape.to_json()})
+    group.create_group(layout.PROGRESS, attributes=_sealed({**build, "shape": shape.to_json(), _ROOT: root}))
     for kind in KINDS:
         group.create_group(f"{layout.PROGRESS}/{kind}")
     group.create_group(layout.RUNS)
+
+
+def _sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a group with their seal, which is that of what JSON makes of them."""
+    return seal.sealed(json.loads(json.dumps(dict(attributes))))
 
 
 def progress(path: Path) -> dict[str, dict[str, int]]:

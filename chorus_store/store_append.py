@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from chorus_store import layout, manifest, origins, schema
+from chorus_store import layout, manifest, nodes, origins, schema
 from chorus_store.claims import MERGE, described, holders
 from chorus_store.errors import CorruptStoreError, StoreBusyError, StoreMismatchError
 from chorus_store.fitting import fit, joined
@@ -86,6 +87,8 @@ def carry(path: Path, staging: Path, *, lossy: bool) -> None:
         They are damaged.
     """
     try:
+        if not (path / "zarr.json").is_file():
+            raise CorruptStoreError(f"{path}/zarr.json is gone")
         appended = _appended(path)
         if not len(appended):
             return
@@ -96,6 +99,8 @@ def carry(path: Path, staging: Path, *, lossy: bool) -> None:
             if not clashing.all():
                 grow(staging, old.select(appended[~clashing]), path)
     except CorruptStoreError as error:
+        if _has_all(staging, path):
+            return
         if not lossy:
             raise CorruptStoreError(
                 f"{error}; it has rows that were appended and are nowhere else in it: append them again, once it is "
@@ -104,19 +109,26 @@ def carry(path: Path, staging: Path, *, lossy: bool) -> None:
         log.warning("%s; rows that were appended to it are left out", error)
 
 
-def appended_tracks(path: Path) -> list[str]:
-    """Identifiers of the rows that came to a store from elsewhere; none where it is not published, or not there.
+def _has_all(staging: Path, damaged: Path) -> bool:
+    """Whether a new background has every track of a damaged one, which may be none; no, where that cannot be told."""
+    if not (damaged / "track").exists():
+        return True
+    try:
+        with reading(f"{damaged}/track"):
+            new, old = (set(np.asarray(nodes.open_array(folder / "track")).tolist()) for folder in (staging, damaged))
+    except CorruptStoreError:
+        return False
+    return old <= new
 
-    Raises
-    ------
-    CorruptStoreError
-        It is damaged.
-    """
-    appended = _appended(path)
-    if not len(appended):
-        return []
-    with open_rows(path) as old:
-        return old.select(appended).track_ids
+
+def appended_tracks(path: Path) -> list[str]:
+    """Identifiers of the rows that came to a store from elsewhere; none where it is not published, or damaged."""
+    with suppress(CorruptStoreError):
+        appended = _appended(path)
+        if len(appended):
+            with open_rows(path) as old:
+                return old.select(appended).track_ids
+    return []
 
 
 def _appended(path: Path) -> npt.NDArray[np.intp]:

@@ -145,7 +145,7 @@ class Builds(RuleBasedStateMachine):
         del self.done[unit]
 
     @precondition(lambda self: self.is_published and not self.appended)
-    @rule(name=st.sampled_from(["effect_cdf/c/0/0", "track/c/0", "summary_count/zarr.json"]))
+    @rule(name=st.sampled_from(["effect_cdf/c/0/0", "track/c/0", "summary_count/zarr.json", "zarr.json"]))
     def damage_the_background(self, name: str) -> None:
         """A file of the background is lost; publishing again repairs what comes from the facts."""
         (self.store / name).unlink()

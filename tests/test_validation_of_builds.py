@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builders import cli
 from builders.settings import Inputs
 from chorus_store import manifest
+from chorus_store.append import append_tracks
+from chorus_store.errors import StoreNotFoundError
+from chorus_store.facts import FactStore
 from chorus_store.files import group_node
 from chorus_store.npz import export_npz
 from chorus_store.validation import validate
 from tests import tiny
+from tests.data.make_schema1 import FOLDER as SCHEMA1
 from tests.http_site import site as site  # a fixture
 from tests.stores import make_store
+from tests.test_splits import contents
 from tests.validated import built as built  # fixtures
 from tests.validated import change, errors, the_only
 from tests.validated import inputs as inputs
@@ -101,6 +108,63 @@ def test_the_manifest(store: Path):
     file = store / "manifest/zarr.json"
     file.write_text(file.read_text().replace('"plan/zarr.json"', '"plan/zarr.jsom"'))
     assert [f.array for f in errors(store) if f.check == "files"] == ["manifest/zarr.json"]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "gone": lambda data: None,
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "changed": lambda data: data.replace(b'"genome": "', b'"genome": "x', 1),
+}
+
+
+def damage_root(store: Path, how: str) -> None:
+    file = store / "zarr.json"
+    data = DAMAGES[how](file.read_bytes())
+    file.unlink() if data is None else file.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_the_repair_of_the_root_repairs_it(store: Path, how: str):
+    before = contents(store.parent)
+    damage_root(store, how)
+    (repair,) = {finding.repair for finding in errors(store, deep=True)}
+    assert repair == f"python -m builders.tiny --part merge --out {store.parent}"
+    assert cli.run(tiny.TinyOracle, shlex.split(repair)[3:]) == 0
+    assert contents(store.parent) == before
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_build_goes_on_without_its_root(inputs: Inputs, store: Path, tmp_path: Path, how: str):
+    out = tmp_path / "out"
+    arguments = tiny.arguments(inputs, out, "--block", "16")
+    assert cli.run(tiny.TinyOracle, [*arguments, "--part", "variants"]) == 0
+    damage_root(out / "tiny.zarr", how)
+    assert cli.run(tiny.TinyOracle, arguments) == 0
+    assert contents(out) == contents(store.parent)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_appended_rows_are_not_lost_with_the_root(store: Path, how: str, capsys: pytest.CaptureFixture[str]):
+    with np.load(store.with_name("tiny_pertrack.npz")) as npz:
+        row = {name: npz[name][:1] for name in npz.files if name != "build_config"}
+    append_tracks(store, {**row, "track_ids": ["NEW"]})
+    damage_root(store, how)
+    merging = ["--part", "merge", "--out", str(store.parent)]
+    before = contents(store.parent)
+    assert cli.run(tiny.TinyOracle, merging) == 2
+    assert "append them again" in capsys.readouterr().err
+    assert contents(store.parent) == before
+    assert cli.run(tiny.TinyOracle, [*merging, "--allow-fewer-tracks"]) == 0
+    assert errors(store, deep=True) == []
+
+
+def test_a_root_that_is_nowhere_else(tmp_path: Path):
+    store = Path(shutil.copytree(SCHEMA1 / "built.zarr", tmp_path / "built.zarr"))
+    (store / "zarr.json").unlink()
+    with pytest.raises(StoreNotFoundError, match="no store at"):
+        FactStore(store)
+    assert {finding.repair for finding in errors(store)} == {f"copy {store} again, or build it again"}
 
 
 def test_a_store_of_before_there_were_manifests(store: Path):

@@ -178,15 +178,22 @@ class Subject:
         except (LookupError, TypeError, AttributeError):  # attributes that do not follow their schema
             return f"copy {self.place} again"
 
+    @cached_property
+    def _root(self) -> Mapping[str, Any]:
+        """Attributes of the root group, or what the build knows of them; {} where they are nowhere."""
+        if not self.attributes:
+            with suppress(ChorusStoreError):
+                return self.build.root if self.build else {}
+        return self.attributes
+
     def _again(self) -> str:
-        name = shlex.quote(self.attributes.get("oracle", {}).get("name", "ORACLE"))
         if self.is_npz:
             return "export the file again, or copy it again"
         if self.is_imported:
             source = shlex.quote(self.attributes["provenance"]["imported"]["name"])
             return f"python -m chorus_store import {source} --out {self.place} --force"
-        if self.folder and (self.folder / layout.SAMPLES).is_dir():
-            demo = " --demo" if self.attributes.get("demo") else ""
+        if self._root and self.folder and (self.folder / layout.SAMPLES).is_dir():
+            name, demo = shlex.quote(self._root["oracle"]["name"]), " --demo" if self._root["demo"] else ""
             return f"python -m builders.{name}{demo} --part merge --out {self.folder.parent}"
         return f"copy {self.place} again, or build it again"
 
