@@ -225,8 +225,9 @@ def values_of(store: xr.Dataset, name: str, dtype: str | None) -> npt.NDArray[An
 
 def _document(store: xr.Dataset) -> str:
     """Text of ``build_config``."""
-    if opening.is_imported(store.attrs):
-        return imported_text(store.attrs, store.sizes["track"])
-    config = build_config(store.attrs, store.sizes["track"])
-    schema.validate(config, "npz")
-    return json.dumps(config, sort_keys=True, allow_nan=False)
+    with opening.reading("the provenance"):  # a number that is none in JSON is damage, as numbers of arrays are
+        if opening.is_imported(store.attrs):
+            return imported_text(store.attrs, store.sizes["track"])
+        config = build_config(store.attrs, store.sizes["track"])
+        schema.validate(config, "npz")
+        return json.dumps(config, sort_keys=True, allow_nan=False)

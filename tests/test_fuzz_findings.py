@@ -214,6 +214,13 @@ def test_a_track_that_is_there_twice(path: Path) -> None:
         store.isel(track=[0, 0, 1]).chorus.percentile(0.5, track="CHIP:00001")
 
 
+def test_a_number_that_json_does_not_have(path: Path, tmp_path: Path) -> None:
+    rewrite(path, "attributes", "provenance", "layers", "tf_binding", "effect", "p99", value=float("inf"))
+    with pytest.raises(CorruptStoreError, match="the provenance"):
+        npz.export_npz(path, tmp_path / "enformer_pertrack.npz", progress=False)
+    assert not (tmp_path / "enformer_pertrack.npz").exists()
+
+
 def test_an_archive_of_a_version_to_come(path: Path) -> None:
     file = archive(path, path.with_suffix(".zarr.zip"))
     content = bytearray(file.read_bytes())
