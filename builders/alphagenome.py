@@ -1,6 +1,7 @@
 """AlphaGenome (Avsec et al. 2026): 1,048,576 bp of sequence to 5,168 human tracks in bins of 1 and of 128 bp.
 
-Run as ``python -m builders.alphagenome`` to build its background.
+Run as ``python -m builders.alphagenome`` to build its background. Two backends predict the same: ``torch``
+(alphagenome-pytorch) and ``jax`` (alphagenome_research, the original).
 """
 
 from __future__ import annotations
@@ -8,24 +9,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from builders import rna_masks, sizes
+from builders.alphagenome_heads import HeadTracks
 from builders.alphagenome_tracks import demo_metadata, read_metadata
 from builders.gather import CentralGather
 from builders.oracle import BinArray, Exons, Head, Reduced, RnaOracle
 from builders.rna_masks import RnaMask
 from builders.sizes import Size
-from chorus_store.errors import ModelError, TrackTableError
+from chorus_store.errors import InputError, ModelError, TrackTableError
 from chorus_store.layout import Kind
 from chorus_store.sequence import Codes
 from chorus_store.tracks import TrackTable
 
-if TYPE_CHECKING:
-    from builders.alphagenome_torch import TorchAlphaGenome
+BackendName = Literal["torch", "jax"]
 
 #: Channels of every head of the published model, padding included.
 CHANNELS = {
@@ -39,6 +40,8 @@ CHANNELS = {
     "splice_site_usage": 734,
     "procap": 128,
 }
+#: Resource of the published weights, by backend.
+_WEIGHTS = {"torch": "alphagenome", "jax": "alphagenome-jax"}
 _COARSE = {"chip_histone": 128, "chip_tf": 128}
 #: Classes of a splice site, none among them: the channels of this head are not independent.
 _CLASSES = "splice_sites"
@@ -50,21 +53,36 @@ def _heads(input_length_bp: int) -> tuple[Head, ...]:
     return tuple(Head(name, _COARSE.get(name, 1), input_length_bp // _COARSE.get(name, 1)) for name in CHANNELS)
 
 
+class Backend(Protocol):
+    """A framework that runs the model."""
+
+    def load(self, weights: Path | None, *, device: str, precision: str, seed: int) -> None:
+        """As `Oracle.load`."""
+
+    def facts(self, codes: Codes, bins: Mapping[int, BinArray] | None, exons: Exons | None) -> Reduced:
+        """As `RnaOracle.reduce`."""
+
+
 class AlphaGenome(RnaOracle):
-    """AlphaGenome on PyTorch.
+    """AlphaGenome on the PyTorch or the JAX backend.
 
     Parameters
     ----------
     tracks : Path or TrackTable
         The model's metadata, or their table.
+    backend : {"torch", "jax"}
+        What runs the model. Only ``torch`` has tf32.
     size : {"full", "small"}
         ``small`` has the published geometry with a few channels and 8,192 bp of sequence, for tests and
-        demonstrations; it takes any number of tracks.
+        demonstrations; it takes any number of tracks. On ``jax`` only the sequence is shorter: the original has one
+        number of channels.
     rna_mask : {"exons", "gene"}
         What the background of RNA tracks is of; see `RnaOracle`.
 
     Raises
     ------
+    InputError
+        There is no such backend or size.
     TrackTableError
         The table is malformed, names heads or channels that the model does not have, or, at full size, is not of
         5,168 tracks.
@@ -94,7 +112,16 @@ class AlphaGenome(RnaOracle):
     input_length_bp = 1_048_576
     heads = _heads(input_length_bp)
 
-    def __init__(self, tracks: Path | TrackTable, *, size: Size = "full", rna_mask: RnaMask = "exons") -> None:
+    def __init__(
+        self,
+        tracks: Path | TrackTable,
+        *,
+        backend: BackendName = "torch",
+        size: Size = "full",
+        rna_mask: RnaMask = "exons",
+    ) -> None:
+        if backend not in get_args(BackendName):
+            raise InputError(f"{backend!r} is not one of {', '.join(get_args(BackendName))}")
         remedy = "its own metadata"
         self.tracks = sizes.table_of(self.title, self.expected_tracks, tracks, size, read_metadata, remedy)
         unknown = sorted(set(self.tracks.head.tolist()) - set(CHANNELS))
@@ -103,17 +130,21 @@ class AlphaGenome(RnaOracle):
         for name, n_channels in CHANNELS.items():
             if (self.tracks.channel[self.tracks.head == name] >= n_channels).any():
                 raise TrackTableError(f"AlphaGenome's head {name} has {n_channels} channels, and the track table more")
+        self.backend = backend
         self.size = size
         self.rna_mask = rna_mask
         if size == "small":
             self.input_length_bp = _SMALL_LENGTH_BP
             named = set(self.tracks.head.tolist())
             self.heads = tuple(head for head in _heads(_SMALL_LENGTH_BP) if head.name in named)
-        self._backend: TorchAlphaGenome | None = None
+        self._backend: Backend | None = None
 
     @classmethod
     def add_options(cls, options: argparse._ArgumentGroup) -> None:
-        """``--size`` and ``--rna-mask``."""
+        """``--backend``, ``--size`` and ``--rna-mask``."""
+        options.add_argument(
+            "--backend", choices=get_args(BackendName), default="torch", help="what runs the model (default torch)"
+        )
         sizes.add_option(options)
         rna_masks.add_option(options)
 
@@ -122,7 +153,7 @@ class AlphaGenome(RnaOracle):
         """Make the oracle of the command line; see `Oracle.from_options`."""
         if tracks is None:
             raise TrackTableError("AlphaGenome needs its track table (--tracks)")
-        return cls(tracks, size=sizes.asked(args), rna_mask=args.rna_mask)
+        return cls(tracks, backend=args.backend, size=sizes.asked(args), rna_mask=args.rna_mask)
 
     @classmethod
     def demo_tracks(cls) -> str:
@@ -139,27 +170,36 @@ class AlphaGenome(RnaOracle):
             Published weights are asked for the small model, which has none.
         """
         sizes.require_weights(args)
-        return {"tracks": "alphagenome-tracks", "weights": "alphagenome"}
+        return {"tracks": "alphagenome-tracks", "weights": _WEIGHTS[args.backend]}
 
     def settings(self) -> dict[str, str]:
-        """Size, and which exons the tracks of gene expression are measured over."""
-        return {"size": self.size, **super().settings()}
+        """Backend, size, and which exons the tracks of gene expression are measured over."""
+        return {"backend": self.backend, "size": self.size, **super().settings()}
 
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Make the model ready; see `Oracle.load`.
 
-        ``weights`` is a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds one.
+        ``weights`` is for ``torch`` a ``.safetensors``, ``.bin`` or ``.pt`` file or a directory that holds one, for
+        ``jax`` the directory of the checkpoint.
         """
-        # Imported late: the command line lists oracles and their options without a framework.
-        from builders.alphagenome_torch import HeadTracks, TorchAlphaGenome
-
         parts = []
         for head in self.heads:
             rows = np.flatnonzero(self.tracks.head == head.name)
-            parts.append(HeadTracks(head, rows, CentralGather.of(self, self._channels_of(head, rows), head)))
-        backend = TorchAlphaGenome(parts, self.size)
+            gather = CentralGather.of(self, self._channels_of(head, rows), head)
+            parts.append(HeadTracks(head, rows, self.tracks.track[rows], gather))
+        backend = self._new_backend(parts)
         backend.load(weights, device=device, precision=precision, seed=seed)
         self._backend = backend
+
+    def _new_backend(self, parts: list[HeadTracks]) -> Backend:
+        # Imported late: the command line lists oracles and their options without a framework.
+        if self.backend == "torch":
+            from builders.alphagenome_torch import TorchAlphaGenome
+
+            return TorchAlphaGenome(parts, self.size)
+        from builders.alphagenome_jax import JaxAlphaGenome
+
+        return JaxAlphaGenome(parts)
 
     def _channels_of(self, head: Head, rows: npt.NDArray[np.intp]) -> int:
         if self.size == "small" and head.name != _CLASSES:

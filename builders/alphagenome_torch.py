@@ -7,36 +7,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 # First, because it says what to install.
 from builders.alphagenome_model import HUMAN, architecture, drop_pairwise, head_of  # isort: skip
 
 import torch
 
+from builders.alphagenome_heads import COARSE_BP, HeadTracks, facts_of_heads, require_means
 from builders.checkpoints import State, check_state, install, random_state, read_state, shapes_of
-from builders.gather import CentralGather
-from builders.oracle import BinArray, Exons, Head, Reduced
+from builders.oracle import BinArray, Exons, Reduced
 from builders.torch_gather import TorchGather
 from builders.torch_runtime import TorchRuntime
 from chorus_store.errors import WeightsError
 from chorus_store.sequence import Codes, one_hot_table
 
 REMEDY = "give model_all_folds.safetensors of gtca/alphagenome_pytorch, or its folder (--weights)"
-_COARSE_BP = 128
 _MEANS = ".track_means"
 #: Factors of random weights by the end of their names; those below 1 keep 30 residual steps from growing out of bounds.
 _FACTORS = {"conv.scale": 0.1, ".residual_scale": 0.1, _MEANS: 1.0}
-
-
-@dataclass(frozen=True, eq=False)
-class HeadTracks:
-    """A head, the rows of its tracks, and what to keep of it."""
-
-    head: Head
-    rows: npt.NDArray[np.intp]
-    gather: CentralGather
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +46,6 @@ class TorchAlphaGenome:
     def __init__(self, heads: Sequence[HeadTracks], size: str) -> None:
         self._heads = heads
         self._size = size
-        self._n_tracks = sum(len(part.rows) for part in heads)
 
     def load(self, weights: Path | None, *, device: str, precision: str, seed: int) -> None:
         """Build the model in evaluation mode on the device; see `Oracle.load`."""
@@ -77,30 +63,19 @@ class TorchAlphaGenome:
         self._runtime = runtime
         self._model = runtime.place(model)
         self._one_hot = runtime.table(one_hot_table())
-        self._gathers = [TorchGather(part.gather, runtime) for part in self._heads]
+        self._gathers = {part.head.name: TorchGather(part.gather, runtime) for part in self._heads}
 
     def facts(self, codes: Codes, bins: Mapping[int, BinArray] | None, exons: Exons | None) -> Reduced:
         """Window sums, means over exon bins and chosen bins; only they leave the device."""
         batch = len(codes)
-        statistics = np.empty((batch, self._n_tracks), np.float32)
-        chosen = genes = None
-        if bins:
-            chosen = np.empty((batch, next(iter(bins.values())).shape[1], self._n_tracks), np.float32)
         with self._runtime.inference():
             embeddings = self.embeddings(self._runtime.one_hot(codes, self._one_hot))
-            for part, gather in zip(self._heads, self._gathers, strict=True):
-                facts = gather.facts(
-                    partial(self.predict, part, embeddings),
-                    batch,
-                    bins[part.head.resolution_bp] if bins else None,
-                    exons if len(part.gather.exon_rows) else None,
-                )
-                statistics[:, part.rows] = facts.statistics
-                if chosen is not None:
-                    chosen[:, :, part.rows] = facts.bins
-                if facts.genes is not None:
-                    genes = facts.genes
-        return Reduced(statistics, chosen, genes)
+
+            def facts_of(part: HeadTracks, chosen: BinArray | None, measured: Exons | None) -> Reduced:
+                gather = self._gathers[part.head.name]
+                return gather.facts(partial(self.predict, part, embeddings), batch, chosen, measured)
+
+            return facts_of_heads(self._heads, batch, bins, exons, facts_of)
 
     def embeddings(self, one_hot: torch.Tensor) -> Embeddings:
         """The trunk: encoder, transformer and decoder.
@@ -135,10 +110,10 @@ class TorchAlphaGenome:
         organism = self._human(len(wanted))
         # In float32: bf16 would swamp the effect of one base.
         with self._runtime.arithmetic():
-            if part.head.resolution_bp == _COARSE_BP:
+            if part.head.resolution_bp == COARSE_BP:
                 embedded = _at(embeddings.coarse, wanted)
             else:
-                bins = _at(embeddings.coarse, wanted // _COARSE_BP)
+                bins = _at(embeddings.coarse, wanted // COARSE_BP)
                 embedded = self._model.embedder_1bp(_at(embeddings.fine, wanted), organism, skip_x=bins)
             return head_of(self._model, part.head.name)(embedded, organism)
 
@@ -177,10 +152,5 @@ def _check_means(state: State, shapes: Mapping[str, torch.Size], heads: Sequence
     for key, part in keys.items():
         if key not in shapes or state[key].shape != shapes[key]:
             continue
-        means = state[key][HUMAN].double()[torch.from_numpy(part.gather.channels)]
-        placeholder = len(means) > 1 and bool((means == means[0]).all())
-        if placeholder or not bool((means.isfinite() & (means > 0)).all()):
-            raise WeightsError(
-                f"{source}: {key} holds no track means ({'all the same' if placeholder else 'not all above 0'}), "
-                f"without which predictions have no scale; {REMEDY}"
-            )
+        means = state[key][HUMAN].double().numpy()[part.gather.channels]
+        require_means(means, f"{source}: {key}", REMEDY)

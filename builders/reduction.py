@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from builders.gather import gene_rows
 from builders.oracle import BinArray, Exons, FloatArray, Oracle, Reduced
 from chorus_store.exon_bins import ExonBins
-from chorus_store.gene_bins import GeneBins
 
 
 def reduce_arrays(
@@ -45,8 +45,10 @@ def reduce_arrays(
     exon_head, exon_rows = oracle.exon_head(), _compact(oracle.exon_rows)
     if exon_head:
         of_exons = predictions[exon_head.name][:, :, _compact(oracle.tracks.channel[oracle.exon_rows])]
-        statistics[:, exon_rows] = _exon_means(of_exons, exons.mask)
-    genes = _gene_means(of_exons, exons.genes) if exon_head and exons.genes is not None else None
+        statistics[:, exon_rows] = exon_means(of_exons, exons.mask, np.arange(batch))
+    genes = None
+    if exon_head and exons.genes is not None:
+        genes = exon_means(of_exons, exons.genes.bins, gene_rows(exons.genes)).astype(np.float32)
     if not bins:
         return Reduced(statistics, genes=genes)
     chosen = np.empty((batch, next(iter(bins.values())).shape[1], n_tracks), np.float32)
@@ -60,18 +62,26 @@ def reduce_arrays(
     return Reduced(statistics, chosen, genes)
 
 
-def _exon_means(values: FloatArray, mask: ExonBins) -> npt.NDArray[np.float64]:
-    """Mean over the exon bins of every sequence, (batch, channel); NaN where it has none."""
-    means = np.full((len(values), values.shape[2]), np.nan)
-    for i in np.flatnonzero(mask.counts()).tolist():
-        means[i] = values[i, mask.at(i)].mean(axis=0, dtype=np.float64)
+def exon_means(values: FloatArray, bins: ExonBins, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Means over bins, of sequences or of the genes in them.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (batch, bin, channel)
+    bins : ExonBins
+        Of n sequences or genes.
+    rows : ndarray of int64, shape (n,)
+        Sequence that each of them is in.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, channel)
+        NaN where there is no bin.
+    """
+    means = np.full((len(bins), values.shape[2]), np.nan)
+    for i in np.flatnonzero(bins.counts()).tolist():
+        means[i] = values[rows[i], bins.at(i)].mean(axis=0, dtype=np.float64)
     return means
-
-
-def _gene_means(values: FloatArray, genes: GeneBins) -> FloatArray:
-    """Mean over the bins of every gene, (gene, channel)."""
-    sequences = np.repeat(values, np.diff(genes.offset), axis=0)
-    return _exon_means(sequences, genes.bins).astype(np.float32)
 
 
 def _at_slots(values: FloatArray, slots: BinArray) -> FloatArray:

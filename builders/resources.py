@@ -105,6 +105,14 @@ RESOURCES: dict[str, Resource] = {
         "0.9 GB",
         "AlphaGenome model terms, non-commercial",
     ),
+    "alphagenome-jax": Resource(
+        "AlphaGenome weights for JAX, all folds (google/alphagenome-all-folds), once its terms are accepted there",
+        "https://huggingface.co/google/alphagenome-all-folds",
+        "alphagenome_jax",
+        "size not known",
+        "AlphaGenome model terms, non-commercial",
+        unpack="by hand",
+    ),
     "sei": Resource(
         "Sei model and projection vectors (Zenodo 4906997)",
         "https://zenodo.org/record/4906997/files/sei_model.tar.gz",

@@ -10,7 +10,7 @@ from pathlib import Path
 _PACKAGES = (
     "chorus-store", "numpy", "zarr", "numcodecs", "pcodec", "google-crc32c", "isal", "xarray", "dask", "numba",
     "pyfaidx", "biopython", "pandas", "torch", "enformer-pytorch", "borzoi-pytorch", "alphagenome-pytorch", "h5py",
-    "safetensors", "tensorflow",
+    "safetensors", "tensorflow", "alphagenome-research", "jax", "jaxlib", "dm-haiku",
 )  # fmt: skip
 
 

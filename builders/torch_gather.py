@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from builders.gather import CentralGather
+from builders.gather import CentralGather, gene_rows, places_in
 from builders.oracle import BinArray, Exons, FloatArray, Reduced
 from builders.torch_runtime import TorchRuntime
 from chorus_store.exon_bins import ExonBins
@@ -52,19 +52,12 @@ class TorchGather:
         Reduced
             Of the tracks of the head.
         """
-        none = np.empty((batch, 0), np.int32)
-        exons = exons or Exons(ExonBins.none(batch))
-        window = np.broadcast_to(self._gather.window_bins, (batch, self._gather.stop - self._gather.first))
-        wanted = (
-            window,
-            none if bins is None else bins,
-            exons.mask.padded(),
-            none if exons.slots is None else exons.slots,
-        )
-        indices = torch.from_numpy(np.concatenate(wanted, axis=1).astype(np.int64)).to(self._device)
+        wanted = self._gather.wanted(batch, bins, exons)
+        indices = torch.from_numpy(wanted.indices).to(self._device)
         # A bin of −1 is none; the first is predicted in its place, and left out of the facts.
-        parts = predict(indices.clamp(min=0)).split([part.shape[1] for part in wanted], dim=1)
-        absent = (indices < 0).split([part.shape[1] for part in wanted], dim=1)
+        parts = predict(indices.clamp(min=0)).split(wanted.widths, dim=1)
+        absent = (indices < 0).split(wanted.widths, dim=1)
+        exons = wanted.exons
         masked = self._of_exons(parts[2], absent[2], 0.0)
         statistics = self._statistics(parts[0], masked, absent[2])
         genes = None if exons.genes is None else self._gene_means(masked, exons.mask, exons.genes)
@@ -91,8 +84,10 @@ class TorchGather:
         """Means over the bins of every gene, (gene, exon track)."""
         if not len(genes.gene_id):
             return np.empty((0, masked.shape[2]), np.float32)
-        places = torch.from_numpy(_places(mask, genes)).to(self._device)
-        per_gene = masked.flatten(0, 1).index_select(0, places).split(genes.bins.counts().tolist())
+        rows = gene_rows(genes)
+        places = places_in(mask, genes.bins, rows).first + np.repeat(rows * masked.shape[1], genes.bins.counts())
+        flat = masked.flatten(0, 1).index_select(0, torch.from_numpy(places).to(self._device))
+        per_gene = flat.split(genes.bins.counts().tolist())
         means: npt.NDArray[np.float32] = (
             torch.stack([values.mean(dim=0, dtype=torch.float64) for values in per_gene]).float().cpu().numpy()
         )
@@ -101,10 +96,3 @@ class TorchGather:
     def _of_exons(self, values: torch.Tensor, absent: torch.Tensor, filling: float) -> torch.Tensor:
         """Values of the exon tracks, (batch, bin, exon track), and ``filling`` where there is no bin."""
         return values.index_select(2, self._exon_channels).masked_fill(absent[:, :, None], filling)
-
-
-def _places(mask: ExonBins, genes: GeneBins) -> npt.NDArray[np.int64]:
-    """Where the bins of all genes, one after the other, are in the flattened table of the bins of the mask."""
-    width, rows = int(mask.counts().max()), np.repeat(np.arange(len(mask)), np.diff(genes.offset))
-    found = [row * width + np.searchsorted(mask.at(row), genes.bins.at(i)) for i, row in enumerate(rows.tolist())]
-    return np.concatenate(found)

@@ -311,4 +311,4 @@ def test_a_build_by_the_command_line(
         assert set(store["summary_count"].values.tolist()) == {5}
         assert store["signed"].values.tolist() == rna.tolist()
         parameters = store.attrs["provenance"]["parameters"]["oracle"]
-    assert parameters == {"size": "small", "rna_mask": "exons"}
+    assert parameters == {"backend": "torch", "size": "small", "rna_mask": "exons"}

@@ -195,9 +195,8 @@ def test_damaged_facts_are_named_and_redone_alone(
 
 @pytest.mark.parametrize(
     "name",
-    ["plan/variants/zarr.json", "plan/tracks/track/zarr.json", "samples/effect/ref/zarr.json", "progress/zarr.json",
-     "zarr.json"],
-)  # fmt: skip
+    ["plan/variants/zarr.json", "plan/tracks/track/zarr.json", "samples/effect/ref/zarr.json", "progress/zarr.json"],
+)
 def test_truncated_metadata_is_one_sentence(
     mine: Path, inputs: Inputs, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

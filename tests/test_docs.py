@@ -233,7 +233,7 @@ def test_the_table_of_resources() -> None:
     option = {"hg38": "fasta", "gencode": "gtf", "ccres": "ccres"}
     asked: list[tuple[type[Oracle], str]] = [
         (CISpliceAI, ""), (LegNet, ""), (Enformer, ""), (Enformer, "--backend tensorflow"), (Sei, "--profiles"),
-        (AlphaGenome, ""), *((Borzoi, f"--fold {fold}") for fold in range(4)),
+        (AlphaGenome, ""), (AlphaGenome, "--backend jax"), *((Borzoi, f"--fold {fold}") for fold in range(4)),
     ]  # fmt: skip
     for oracle, options in asked:
         resources = oracle.resources(parser_of(oracle).parse_args(options.split()))
