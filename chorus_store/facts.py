@@ -65,8 +65,8 @@ class FactStore:
         if not self.build:
             raise StoreMismatchError(f"{path} holds no build (no {layout.PROGRESS} group); give another --out")
         try:
-            self._begun = Shape(**self.build["shape"])
-        except (KeyError, TypeError) as error:
+            self._begun = Shape.from_json(self.build["shape"])
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptStoreError(f"{path / layout.PROGRESS} is damaged ({error}); build again elsewhere") from error
         self._arrays: dict[str, zarr.Array[Any]] = {}
 
@@ -198,9 +198,12 @@ class FactStore:
             if seal.is_broken(said):
                 return None
             record = {name: value for name, value in said["attributes"].items() if name != seal.SEAL}
+            known = {array.name for array in self.shape.arrays(unit.kind)}
             for name, data in record["data"].items():
-                if "sha256" not in data or (
-                    not self.discarded and self._shard(name, unit).stat().st_size != data["bytes"]
+                if (
+                    name not in known
+                    or "sha256" not in data
+                    or (not self.discarded and self._shard(name, unit).stat().st_size != data["bytes"])
                 ):
                     return None
         except (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +62,20 @@ class Shape:
     gene_tracks: int = 0
     variant_genes: int = 0
     baseline_genes: int = 0
+
+    @classmethod
+    def from_json(cls, sizes: Mapping[str, Any]) -> Shape:
+        """The shape of sizes by name, as `to_json` gives them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            One is missing, unknown, or no size.
+        """
+        wrong = [f"{name} {size!r}" for name, size in dict(sizes).items() if type(size) is not int or size < 0]
+        if wrong or not (sizes.get("block") and sizes.get("tracks_per_unit")):
+            raise ValueError(f"its sizes are wrong: {', '.join(wrong) or 'units are empty'}")
+        return cls(**sizes)
 
     def to_json(self) -> dict[str, int]:
         """The sizes by name, without those of genes where there are none."""

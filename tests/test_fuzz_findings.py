@@ -15,7 +15,7 @@ from builders import cli, ledger, targets
 from builders.legnet import LegNet
 from builders.model_list import read_list
 from builders.resources import RESOURCES
-from chorus_store import console, info, npz
+from chorus_store import console, info, layout, npz
 from chorus_store.annotations import merged_exons, read_ccres, read_genes
 from chorus_store.cli import main
 from chorus_store.errors import (
@@ -28,9 +28,11 @@ from chorus_store.errors import (
     TrackTableError,
     WeightsError,
 )
+from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.normalizer import PerTrackNormalizer
 from chorus_store.sequence import encode
+from chorus_store.units import Shape
 from tests import fuzz_parsers, npz_files
 from tests.stores import archive, make_store
 
@@ -260,3 +262,30 @@ def test_a_model_file_that_declares_more_than_it_holds(tmp_path: Path) -> None:
         file.create_dataset("model_weights/main_conv_0/kernel:0", (2**30, 2**10), "f4", chunks=(1024, 1024))
     with pytest.raises(WeightsError, match="more than it holds"):
         read_h5(tmp_path / "model.h5")
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> FactStore:
+    """A build of four variants in two units, both of them scored."""
+    shape = Shape(4, 0, 3, 0, 2, 3)
+    store = FactStore.create(tmp_path / "tiny.zarr", shape, {"identity": {}}, layout.root_attributes(), {})
+    for unit in store.units("variants"):
+        facts = np.ones((2, 3), np.float32)
+        store.write(unit, {"effect/ref": facts, "effect/alt": facts}, {"positions": 2, "scored": 2, "dropped": {}})
+    return store
+
+
+@pytest.mark.parametrize("size", ["3", -1, 0, 1.5, None, [2]])
+def test_sizes_that_are_none(build: FactStore, size: Any) -> None:
+    rewrite(build.path / "progress", "attributes", "shape", "block", value=size)
+    with pytest.raises(CorruptStoreError, match=r"progress is damaged \(its sizes are wrong"):
+        FactStore(build.path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "effect/other", "../../../elsewhere"])
+def test_a_record_of_facts_that_there_are_not(build: FactStore, name: str) -> None:
+    assert build.missing("variants") == []
+    unit = build.units("variants")[1]
+    data = json.loads((build.path / "progress" / unit.name / "zarr.json").read_bytes())["attributes"]["data"]
+    rewrite(build.path / "progress" / unit.name, "attributes", "data", value={**data, name: data["effect/ref"]})
+    assert FactStore(build.path).missing("variants") == [unit]
