@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -90,7 +91,8 @@ def fuzz(line: Callable[[Random], tuple[Run, list[str]]], n: int, root: Path, pa
     for number in range(n):
         run, argv = line(Random(f"{line.__name__} {number}"))
         try:
-            with sandbox(folder, patch), in_time():
+            with sandbox(folder, patch), in_time(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # what a user is told, and no more than that
                 code = run(argv)
         except SystemExit as stop:  # of argparse
             code = stop.code
