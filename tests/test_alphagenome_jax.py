@@ -26,6 +26,9 @@ hk = pytest.importorskip("haiku", reason="Haiku is not installed (extra alphagen
 
 from tests import alphagenome_research_standin as standin  # noqa: E402
 
+# What Orbax's threads still say of a checkpoint that could not be read, once its event loop is closed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 LENGTH = 8192
 MASKS = [[(0, 3), (900, 1400), (4000, 4100), (LENGTH - 1, LENGTH)], [], [(4095, 4096)]]
 
