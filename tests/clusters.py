@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import dask
+
 
 @contextmanager
 def local_cluster(n_workers: int, threads_per_worker: int) -> Iterator[Any]:
@@ -17,8 +19,10 @@ def local_cluster(n_workers: int, threads_per_worker: int) -> Iterator[Any]:
     it so. A model in a process that is started later would have one thread too, and so other last bits.
     """
     before = dict(os.environ)
+    # A worker that no longer answers, as happens to one in many on a busy machine, is started again.
+    patience = {"distributed.scheduler.worker-ttl": "60s"}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), dask.config.set(patience):
             warnings.simplefilter("ignore")  # distributed, of ports and of its own clean-up
             from distributed import LocalCluster
 
