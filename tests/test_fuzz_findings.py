@@ -31,6 +31,7 @@ from chorus_store.errors import (
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.normalizer import PerTrackNormalizer
+from chorus_store.npz_import import import_npz
 from chorus_store.sequence import encode
 from chorus_store.units import Shape
 from tests import fuzz_parsers, npz_files
@@ -221,6 +222,14 @@ def test_a_number_that_json_does_not_have(path: Path, tmp_path: Path) -> None:
     with pytest.raises(CorruptStoreError, match="the provenance"):
         npz.export_npz(path, tmp_path / "enformer_pertrack.npz", progress=False)
     assert not (tmp_path / "enformer_pertrack.npz").exists()
+
+
+def test_a_document_that_came_with_an_import_and_is_no_json(path: Path, tmp_path: Path) -> None:
+    file = npz.export_npz(path, tmp_path / "enformer_pertrack.npz", progress=False)
+    imported = import_npz(file, tmp_path / "imported.zarr", progress=False)
+    rewrite(imported, "attributes", "provenance", "imported", "build_config", value='{"a": "\\x"}')
+    with pytest.raises(CorruptStoreError, match="the provenance"):
+        npz.export_npz(imported, tmp_path / "again_pertrack.npz", progress=False)
 
 
 def test_an_archive_of_a_version_to_come(path: Path) -> None:
