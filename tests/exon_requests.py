@@ -1,8 +1,9 @@
-"""Exon bins of a batch, for tests of oracles that measure gene expression."""
+"""Exon bins of a batch, and a gene on a chromosome, for tests of oracles that measure gene expression."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -35,3 +36,12 @@ def with_genes(exons: Exons, rng: np.random.Generator) -> Exons:
     bins_of = ExonBins(np.cumsum([0, *map(len, genes)]), first, first + 1)
     ids = np.array([f"G{i}" for i in range(len(genes))])
     return replace(exons, genes=GeneBins(np.cumsum([0, *map(len, rows)]), ids, bins_of))
+
+
+def write_one_gene(folder: Path) -> None:
+    """60,000 bases of chr20 as ``g.fa``, and as ``g.gtf`` a coding gene of one exon in their middle."""
+    bases = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(5).integers(0, 4, 60_000)]
+    (folder / "g.fa").write_text(f">chr20\n{bases.tobytes().decode()}\n")
+    notes = 'gene_id "G"; gene_type "protein_coding"; gene_name "G";'
+    lines = [f"chr20\tt\t{feature}\t28001\t32000\t.\t+\t.\t{notes}\n" for feature in ("gene", "exon")]
+    (folder / "g.gtf").write_text("".join(lines))

@@ -27,7 +27,7 @@ pytest.importorskip("alphagenome_pytorch.heads", reason="alphagenome-pytorch 0.3
 from builders.alphagenome_model import architecture, head_of  # noqa: E402
 from builders.alphagenome_torch import _random_weights  # noqa: E402
 from builders.checkpoints import install, shapes_of  # noqa: E402
-from tests.exon_requests import exons_of, with_genes  # noqa: E402
+from tests.exon_requests import exons_of, with_genes, write_one_gene  # noqa: E402
 
 LENGTH = 8192
 CHANNELS = {  # of the small model's heads: the highest channel of the demonstration's tracks, plus 1
@@ -290,11 +290,7 @@ def test_the_check_passes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_build_by_the_command_line(
     metadata: Path, state: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bases = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(5).integers(0, 4, 60_000)]
-    (tmp_path / "g.fa").write_text(f">chr20\n{bases.tobytes().decode()}\n")
-    notes = 'gene_id "G"; gene_type "protein_coding"; gene_name "G";'
-    lines = [f"chr20\tt\t{feature}\t28001\t32000\t.\t+\t.\t{notes}\n" for feature in ("gene", "exon")]
-    (tmp_path / "g.gtf").write_text("".join(lines))
+    write_one_gene(tmp_path)
     torch.save(state, tmp_path / "model.pt")
     sizes = {"n-variants": 3, "n-random": 4, "n-tss": 1, "n-gene-bodies": 0, "bin-slots": 8}
     command = ["--fasta", str(tmp_path / "g.fa"), "--gtf", str(tmp_path / "g.gtf"), "--tracks", str(metadata)]

@@ -19,7 +19,7 @@ from builders.oracle import BinArray, Exons
 from builders.reduction import reduce_arrays
 from chorus_store.errors import BackendUnavailableError, InputError, TrackTableError, WeightsError
 from chorus_store.sequence import one_hot
-from tests.exon_requests import exons_of, with_genes
+from tests.exon_requests import exons_of, with_genes, write_one_gene
 
 jax = pytest.importorskip("jax", reason="JAX is not installed (extra alphagenome-jax)")
 hk = pytest.importorskip("haiku", reason="Haiku is not installed (extra alphagenome-jax)")
@@ -243,11 +243,7 @@ class Scarce(AlphaGenome):
 def test_a_build_whose_batch_is_halved(
     metadata: Path, values: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bases = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(5).integers(0, 4, 60_000)]
-    (tmp_path / "g.fa").write_text(f">chr20\n{bases.tobytes().decode()}\n")
-    notes = 'gene_id "G"; gene_type "protein_coding"; gene_name "G";'
-    lines = [f"chr20\tt\t{feature}\t28001\t32000\t.\t+\t.\t{notes}\n" for feature in ("gene", "exon")]
-    (tmp_path / "g.gtf").write_text("".join(lines))
+    write_one_gene(tmp_path)
     sizes = {"n-variants": 3, "n-random": 4, "n-tss": 1, "n-gene-bodies": 0, "bin-slots": 8, "batch": 4}
     command = ["--fasta", str(tmp_path / "g.fa"), "--gtf", str(tmp_path / "g.gtf"), "--tracks", str(metadata)]
     command += ["--weights", str(save(values, tmp_path / "w")), "--size", "small", "--out", str(tmp_path / "out")]

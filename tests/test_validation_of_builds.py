@@ -23,7 +23,6 @@ from chorus_store.npz import export_npz
 from chorus_store.validation import validate
 from tests import tiny
 from tests.data.make_schema1 import FOLDER as SCHEMA1
-from tests.http_site import site as site  # a fixture
 from tests.stores import make_store
 from tests.test_splits import contents
 from tests.validated import built as built  # fixtures

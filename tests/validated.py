@@ -15,7 +15,6 @@ from chorus_store import manifest
 from chorus_store.checks.findings import Finding
 from chorus_store.validation import validate
 from tests import tiny
-from tests.http_site import site as site  # a fixture
 
 
 @pytest.fixture(scope="module")
