@@ -102,11 +102,12 @@ class AlphaGenome(RnaOracle):
     expected_exon_tracks = 667
     # GENCODE v44; baseline positions without cCREs.
     genes_per_position: ClassVar[Mapping[Kind, float]] = {"variants": 7.3, "baselines": 9.5}
-    # One H100 80 GB, batches of 1, seeded random weights, 60,000 exon bins.
+    # Batches of 1 (benchmarks.oracle_speed). cuda: one H100 80 GB. cpu: two cores with AVX-512.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
-        ("cuda", "fp32"): 2.63,
-        ("cuda", "tf32"): 0.65,
-        ("cuda", "bf16"): 0.61,
+        ("cuda", "fp32"): 2.65,
+        ("cuda", "tf32"): 0.665,
+        ("cuda", "bf16"): 0.616,
+        ("cpu", "fp32"): 661.0,
     }
     default_batch = 1
     input_length_bp = 1_048_576

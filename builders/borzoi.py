@@ -63,12 +63,12 @@ class Borzoi(RnaOracle):
     # GENCODE v44; baseline positions without cCREs.
     genes_per_position: ClassVar[Mapping[Kind, float]] = {"variants": 1.7, "baselines": 2.4}
     default_batch = 2
-    # cuda: one H100 80 GB, batches of 2. cpu: two cores with AVX-512, from the processor time.
+    # Batches of 2 (benchmarks.oracle_speed). cuda: one H100 80 GB. cpu: two cores with AVX-512.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
-        ("cuda", "fp32"): 0.160,
-        ("cuda", "tf32"): 0.043,
+        ("cuda", "fp32"): 0.162,
+        ("cuda", "tf32"): 0.042,
         ("cuda", "bf16"): 0.040,
-        ("cpu", "fp32"): 37.0,
+        ("cpu", "fp32"): 49.1,
     }
     input_length_bp = 524_288
     heads = (Head(HEAD, RESOLUTION_BP, 6144, 163_840),)

@@ -62,12 +62,12 @@ class ChromBPNet(Oracle):
     expected_tracks = 9 + 744
     input_length_bp = 2114
     heads = (Head(HEAD, 1, 1000, 557),)
-    # cuda: one H100 80 GB, batches of 64. cpu: two cores with AVX-512, from the processor time.
+    # Batches of 64 (benchmarks.oracle_speed). cuda: one H100 80 GB. cpu: two cores with AVX-512.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
-        ("cuda", "fp32"): 0.00083,
-        ("cuda", "tf32"): 0.00032,
-        ("cuda", "bf16"): 0.00065,
-        ("cpu", "fp32"): 0.166,
+        ("cuda", "fp32"): 0.00077,
+        ("cuda", "tf32"): 0.00027,
+        ("cuda", "bf16"): 0.00062,
+        ("cpu", "fp32"): 0.160,
     }
     plan_defaults: ClassVar[Mapping[str, Any]] = {"n_gene_bodies": 0}
     tracks_per_unit = 1

@@ -61,12 +61,12 @@ class CISpliceAI(Oracle):
     title = "CI-SpliceAI"
     version = "1.2.2"
     licence = "CC BY 4.0"
-    # cuda: one H100 80 GB, batches of 16. cpu: one core with AVX-512.
+    # Batches of 16 (benchmarks.oracle_speed). cuda: one H100 80 GB. cpu: two cores with AVX-512.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
-        ("cuda", "fp32"): 0.0063,
-        ("cuda", "tf32"): 0.0034,
-        ("cuda", "bf16"): 0.0031,
-        ("cpu", "fp32"): 1.25,
+        ("cuda", "fp32"): 0.0057,
+        ("cuda", "tf32"): 0.0037,
+        ("cuda", "bf16"): 0.0045,
+        ("cpu", "fp32"): 0.644,
     }
     default_batch = 16
     expected_tracks = len(_TRACKS)

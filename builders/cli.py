@@ -128,7 +128,7 @@ def _device(args: argparse.Namespace) -> str:
         return f"cuda:{args.gpu}"
     if args.device or args.part == "merge":
         return args.device or "cpu"
-    return default_device()
+    return default_device(getattr(args, "backend", "torch"))
 
 
 def _rendered(summary: dict[str, Any]) -> str:

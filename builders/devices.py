@@ -7,13 +7,19 @@ import shutil
 import sys
 
 
-def default_device() -> str:
-    """``cuda:0`` where PyTorch, or without it NVIDIA's driver, sees a GPU; else ``cpu``."""
+def default_device(framework: str = "torch") -> str:
+    """``cuda:0`` where the framework sees a GPU, or NVIDIA's driver if the framework is not here; else ``cpu``.
+
+    Parameters
+    ----------
+    framework : str
+        ``torch``, ``tensorflow`` or ``jax``; of any other the driver is asked.
+    """
     try:
-        import torch
-    except ImportError:
-        return "cuda:0" if shutil.which("nvidia-smi") else "cpu"
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+        sees_gpu = bool(_GPUS_OF[framework]())
+    except (KeyError, ImportError):
+        sees_gpu = shutil.which("nvidia-smi") is not None
+    return "cuda:0" if sees_gpu else "cpu"
 
 
 def hardware_of(device: str) -> str:
@@ -21,8 +27,34 @@ def hardware_of(device: str) -> str:
 
     Sums are split among threads, so facts that are made on a processor depend on their number in the last bits.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name(device))
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        for framework, gpus_of in _GPUS_OF.items():
+            gpus = gpus_of() if framework in sys.modules else []  # nothing is imported for a record
+            if int(number or 0) < len(gpus):
+                return gpus[int(number or 0)]
     processor = platform.processor() or platform.machine()
+    torch = sys.modules.get("torch")
     return processor if torch is None else f"{processor}, {torch.get_num_threads()} threads"
+
+
+def _gpus_of_torch() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def _gpus_of_tensorflow() -> list[str]:
+    from builders.quiet_tensorflow import tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [str(detail.get("device_name", "GPU")) for detail in details]
+
+
+def _gpus_of_jax() -> list[str]:
+    import jax
+
+    return [str(device.device_kind) for device in jax.devices() if device.platform == "gpu"]
+
+
+_GPUS_OF = {"torch": _gpus_of_torch, "tensorflow": _gpus_of_tensorflow, "jax": _gpus_of_jax}

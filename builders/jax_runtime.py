@@ -49,10 +49,11 @@ class JaxRuntime:
             with jax.default_device(self.device), jax.default_matmul_precision("highest"):
                 yield
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            # Where a kernel could not even be tried out, the reason is below lines about the trying.
+            reasons = [line for line in str(error).splitlines() if "RESOURCE_EXHAUSTED" in line]
+            if not reasons:
                 raise
-            reason = str(error).partition("\n")[0]
-            raise DeviceMemoryError(f"the device is out of memory; lower --batch ({reason})") from error
+            raise DeviceMemoryError(f"the device is out of memory; lower --batch ({reasons[0].strip()})") from error
 
 
 def _device(name: str) -> Any:

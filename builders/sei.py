@@ -60,12 +60,12 @@ class Sei(Oracle):
     licence = "academic and research use only"
     restriction = "the weights of Sei are for academic and research use only, and not to be passed on"
     expected_tracks = len(CLASS_NAMES)
-    # cuda: one H100 80 GB, batches of 16. cpu: processor time of one core with AVX-512.
+    # Batches of 16 (benchmarks.oracle_speed). cuda: one H100 80 GB. cpu: two cores with AVX-512.
     seconds_per_sequence: ClassVar[Mapping[tuple[str, str], float]] = {
-        ("cuda", "fp32"): 0.0040,
-        ("cuda", "tf32"): 0.00071,
-        ("cuda", "bf16"): 0.00049,
-        ("cpu", "fp32"): 1.33,
+        ("cuda", "fp32"): 0.0042,
+        ("cuda", "tf32"): 0.00090,
+        ("cuda", "bf16"): 0.00059,
+        ("cpu", "fp32"): 0.696,
     }
     input_length_bp = 4096
     plan_defaults: ClassVar[Mapping[str, Any]] = {"n_gene_bodies": 0}

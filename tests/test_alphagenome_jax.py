@@ -17,7 +17,7 @@ from builders import cli, conformance
 from builders.alphagenome import AlphaGenome
 from builders.oracle import BinArray, Exons
 from builders.reduction import reduce_arrays
-from chorus_store.errors import BackendUnavailableError, InputError, TrackTableError, WeightsError
+from chorus_store.errors import BackendUnavailableError, DeviceMemoryError, InputError, TrackTableError, WeightsError
 from chorus_store.sequence import one_hot
 from tests.exon_requests import exons_of, with_genes, write_one_gene
 
@@ -222,6 +222,17 @@ def test_the_command_line_offers_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0 and "--backend {torch,jax}" in capsys.readouterr().out
     with pytest.raises(InputError, match="'tensorflow' is not one of torch, jax"):
         AlphaGenome(Path("tracks"), backend="tensorflow")  # type: ignore[arg-type]
+
+
+def test_the_reason_is_found_below_what_a_gpu_says_first() -> None:
+    from builders.jax_runtime import JaxRuntime
+
+    said = "NOT_FOUND: All configs failed during profiling.\nRESOURCE_EXHAUSTED: Out of memory (21.99GiB).\nTrace:"
+    found = r"lower --batch \(RESOURCE_EXHAUSTED: Out of memory \(21.99GiB\)\.\)"
+    with pytest.raises(DeviceMemoryError, match=found), JaxRuntime("cpu", "fp32").active():
+        raise jax.errors.JaxRuntimeError(said)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID"), JaxRuntime("cpu", "fp32").active():
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: no")
 
 
 class Scarce(AlphaGenome):

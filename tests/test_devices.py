@@ -1,0 +1,76 @@
+"""The device of a build that names none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from builders import cli, devices
+from builders.alphagenome import AlphaGenome
+from builders.options import parser_of
+
+GPU = "NVIDIA H100 80GB HBM3"
+
+
+@pytest.fixture
+def no_gpu_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's build for processors, as many have it beside another framework's build for GPUs."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+def test_pytorch_without_a_gpu(no_gpu_for_torch: None) -> None:
+    assert devices.default_device() == "cpu"
+    assert "threads" in devices.hardware_of("cpu")
+
+
+def test_a_gpu_that_pytorch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
+    assert devices.default_device() == "cuda:0"
+    assert devices.hardware_of("cuda:1") == "GPU 1"
+    assert devices.hardware_of("cuda") == "GPU 0"
+
+
+def test_a_gpu_that_jax_alone_sees(monkeypatch: pytest.MonkeyPatch, no_gpu_for_torch: None) -> None:
+    jax = pytest.importorskip("jax")
+    assert devices.default_device("jax") == "cpu"
+    found = [SimpleNamespace(platform="gpu", device_kind=GPU), SimpleNamespace(platform="cpu", device_kind="cpu")]
+    monkeypatch.setattr(jax, "devices", lambda: found)
+    assert devices.default_device("jax") == "cuda:0"
+    assert devices.default_device("torch") == "cpu"
+    assert devices.hardware_of("cuda:0") == GPU
+    assert GPU not in devices.hardware_of("cuda:1")
+
+
+@pytest.mark.tensorflow
+def test_a_gpu_that_tensorflow_alone_sees(monkeypatch: pytest.MonkeyPatch, no_gpu_for_torch: None) -> None:
+    from builders.quiet_tensorflow import tf
+
+    assert devices.default_device("tensorflow") == "cpu"
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"device_name": GPU})
+    assert devices.default_device("tensorflow") == "cuda:0"
+    assert devices.hardware_of("cuda:0") == GPU
+
+
+@pytest.mark.parametrize("framework", ["jax", "onnx"])
+def test_the_driver_is_asked_where_the_framework_cannot_be(monkeypatch: pytest.MonkeyPatch, framework: str) -> None:
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    assert devices.default_device(framework) == "cuda:0"
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    assert devices.default_device(framework) == "cpu"
+
+
+def test_the_command_line_asks_the_framework_of_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(cli, "default_device", lambda framework: asked.append(framework) or "cpu")
+    for backend in ("torch", "jax"):
+        args = parser_of(AlphaGenome).parse_args(["--demo", "--backend", backend])
+        assert cli.settings_of(AlphaGenome, args).device == "cpu"
+    assert asked == ["torch", "jax"]
