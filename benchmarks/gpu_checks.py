@@ -85,8 +85,15 @@ def launches_ahead(args: argparse.Namespace) -> bool:
     return say(waits <= 4, f"a batch waits for the device {waits} times (sequences and bins in, sums and bins out)")
 
 
+def gpus(args: argparse.Namespace) -> int:
+    """GPUs that the shards are spread over; 0 on a processor."""
+    return torch.cuda.device_count() if on_gpu(args) else 0
+
+
 def score_shard(args: argparse.Namespace, precision: str, folder: Path, number: int, shards: int) -> Path:
-    """Score what is missing of one shard of a small build."""
+    """Score what is missing of one shard of a small build, on a GPU of its own where there are several."""
+    if gpus(args) > 1:
+        args = argparse.Namespace(**{**vars(args), "device": f"cuda:{(number - 1) % gpus(args)}"})
     build = prepare(args, folder, precision, N_VARIANTS, N_POSITIONS, block=BLOCK, shard=(number, shards))
     for kind in KINDS:
         build.score(kind)
@@ -94,7 +101,7 @@ def score_shard(args: argparse.Namespace, precision: str, folder: Path, number: 
 
 
 def same_bytes(args: argparse.Namespace, precision: str, folder: Path) -> bool:
-    """One process, the same again, and shards scored by processes that share the device."""
+    """One process, the same again, and shards scored by processes at once, on all GPUs."""
     path = score_shard(args, precision, folder / "one", 1, 1)
     facts = facts_of(path)
     for record in sorted((path / layout.PROGRESS).glob("*/0*/zarr.json"))[::3]:
@@ -109,7 +116,7 @@ def same_bytes(args: argparse.Namespace, precision: str, folder: Path) -> bool:
     return all(
         [
             say(again, f"{precision}: every third unit scored again, {len(facts)} files the same"),
-            say(facts == facts_of(split), f"{precision}: {SHARDS} shards in processes at once, the same files"),
+            say(facts == facts_of(split), f"{precision}: {SHARDS} shards at once on {gpus(args)} GPUs, the same files"),
         ]
     )
 

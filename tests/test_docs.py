@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 
 import chorus_store
 import chorus_store.errors
-from builders import rebuild
+from builders import ORACLES, load_oracle, rebuild
 from builders.alphagenome import AlphaGenome
 from builders.borzoi import Borzoi
 from builders.cispliceai import CISpliceAI
@@ -244,6 +244,18 @@ def test_the_table_of_resources() -> None:
     ]
     header = ("resource", "address", "size", "licence", "replaced by")
     assert table(header, rows) in (ROOT / "docs/building.md").read_text()
+
+
+def test_the_table_of_times_is_what_a_dry_run_reckons_with() -> None:
+    text = (ROOT / "docs/benchmarks.md").read_text().partition("| oracle | two cores, fp32 |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in text.splitlines()[2:]]
+    table = {row[1].split(",")[0].strip(): row[2:6] for row in rows}
+    columns = [("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "bf16")]
+    for name in ORACLES:
+        oracle = load_oracle(name)
+        (cells,) = (cells for title, cells in table.items() if oracle.title.startswith(title))
+        shown = [float(cell.replace(",", "")) / 1000 for cell in cells]
+        assert shown == pytest.approx([oracle.seconds_per_sequence[column] for column in columns], rel=1e-6)
 
 
 def test_every_option_is_described_and_every_described_option_exists() -> None:
