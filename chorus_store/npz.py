@@ -144,15 +144,14 @@ def _require_valid(subject: Subject, findings: Iterable[Finding]) -> None:
 def is_current(store_path: str | os.PathLike[str], npz_path: str | os.PathLike[str]) -> bool:
     """Whether the NPZ at a path was exported from the background that the store holds now.
 
-    They say the same of plan, samples and the statistics of every layer's CDFs, or they are not the same.
+    They say the same of plan, samples and the statistics of every layer's CDFs, or they are not the same; nor are they
+    where one of them cannot be read.
     """
     try:
-        with open_npz_file(npz_path) as npz:
-            exported = npz.build_config
+        with open_npz_file(npz_path) as npz, opening.open(store_path) as store:
+            return bool(npz.build_config == build_config(store.attrs, store.sizes["track"]))
     except ChorusStoreError:
         return False
-    with opening.open(store_path) as store:
-        return bool(exported == build_config(store.attrs, store.sizes["track"]))
 
 
 def default_path(store_path: str | os.PathLike[str]) -> Path:

@@ -105,6 +105,17 @@ def test_a_rerun_does_nothing(inputs: Inputs, tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
+def test_the_same_command_repairs_a_background_that_lost_a_file(
+    inputs: Inputs, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    assert build(inputs, tmp_path) == 0
+    # Labels, of which some are read as soon as the store is opened, counts, curves and their metadata.
+    for name in ("track/c/0", "track/zarr.json", "layer/c/0", "effect_count/c/0", "perbin_cdf/c/0/0", "zarr.json"):
+        (tmp_path / "tiny.zarr" / name).unlink()
+        assert build(inputs, tmp_path) == 0, name
+        assert contents(tmp_path) == undisturbed, name
+
+
 def test_two_processes_at_once(inputs: Inputs, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     command = [sys.executable, "-m", "tests.tiny", *tiny.arguments(inputs, tmp_path, "--block", "8")]
     workers = [subprocess.Popen([*command, "--part", part]) for part in ("variants", "variants", "baselines")]
