@@ -1,7 +1,8 @@
 """``python -m builders.check MODULE``: does an oracle do what the pipeline needs? What is wrong, in plain words.
 
 The oracle is made as ``--demo`` makes it, loaded with random weights and asked for predictions of random sequences:
-first whether it answers in the form that is expected, then the checks of `builders.conformance`.
+first whether it answers in the form that is expected, then the checks of `builders.conformance`. Options name another
+size, track table, device, or weights.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from builders import conformance
+from builders.devices import asked_device
 from builders.options import parser_of
 from builders.oracle import FloatArray, Head, Oracle, Reduced
 from chorus_store import console
@@ -39,6 +41,8 @@ examples:
   python -m builders.check my_oracle.py              a file
   python -m builders.check builders.enformer --backend torch
                                                      with options of the oracle's own command line
+  python -m builders.check builders.borzoi --size full --tracks targets_human.txt.gz --gpu 0
+                                                     the published size on a GPU
 """
 #: What the pipeline reads of the class, before there is an instance, and of the instance.
 _OF_CLASS = {
@@ -113,13 +117,15 @@ def check_oracle(cls: type[Oracle], options: Sequence[str] = ()) -> list[str]:
     """Findings about one oracle; see `check_module`."""
     try:
         _check_class(cls)
-        oracle = _made(cls, options)
+        args = _attempt("its command line", lambda: parser_of(cls)).parse_args(["--demo", *options])
+        oracle = _made(cls, args)
         _check_instance(oracle)
-        _attempt("load(None, seed=0)", lambda: oracle.load(None, seed=0))
+        load = _loading(oracle, args)
+        _attempt("load", load)
         answers = _answers(oracle)
-        _attempt("load(None, seed=0), for the second time", lambda: oracle.load(None, seed=0))
+        _attempt("load, for the second time,", load)
         if not all(map(np.array_equal, answers, _answers(oracle))):
-            raise _BrokenError("random weights differ from load to load although the seed is the same")
+            raise _BrokenError("predictions differ from load to load although the weights, or their seed, are the same")
         return _attempt("reduce", lambda: conformance.check(oracle, repeats=_REPEATS))
     except _BrokenError as broken:
         return str(broken).splitlines()
@@ -173,13 +179,20 @@ def _check_attributes(thing: Any, wanted: dict[str, tuple[type, str]]) -> None:
         raise _BrokenError("\n".join(findings))
 
 
-def _made(cls: type[Oracle], options: Sequence[str]) -> Oracle:
-    """The oracle as ``--demo`` makes it."""
-    args = _attempt("its command line", lambda: parser_of(cls)).parse_args(["--demo", *options])
+def _made(cls: type[Oracle], args: argparse.Namespace) -> Oracle:
+    """The oracle as ``--demo`` makes it, but of the track table that is given."""
+    if args.tracks is not None:
+        return _attempt("from_options", lambda: cls.from_options(args, args.tracks))
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "targets.txt"
         table.write_text(_attempt("demo_tracks", cls.demo_tracks))
         return _attempt("from_options", lambda: cls.from_options(args, table if table.stat().st_size else None))
+
+
+def _loading(oracle: Oracle, args: argparse.Namespace) -> Callable[[], None]:
+    """What makes it ready, where and with what the command line says."""
+    device, seed = asked_device(args), args.random_weights or 0
+    return lambda: oracle.load(args.weights, device=device, precision=args.precision, seed=seed)
 
 
 def _check_instance(oracle: Oracle) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import demo, estimate, input_files, memory, preflight
-from builders.devices import default_device
+from builders.devices import asked_device
 from builders.interruption import interruptible
 from builders.merge import merge
 from builders.options import parser_of
@@ -101,7 +101,7 @@ def settings_of(oracle: type[Oracle], args: argparse.Namespace, argv: Sequence[s
         folder=backgrounds_folder(args.out),
         assembly=demo.ASSEMBLY if args.demo else oracle.assembly,
         demo=args.demo or args.random_weights is not None,
-        device=_device(args),
+        device="cpu" if args.part == "merge" else asked_device(args),
         precision=args.precision,
         batch=args.batch,
         seed=args.random_weights or 0,
@@ -119,16 +119,6 @@ def settings_of(oracle: type[Oracle], args: argparse.Namespace, argv: Sequence[s
         dask=args.dask,
         command=[f"builders.{oracle.name}", *argv],
     )
-
-
-def _device(args: argparse.Namespace) -> str:
-    if args.gpu is not None and args.device is not None:
-        raise InputError("--gpu and --device exclude each other")
-    if args.gpu is not None:
-        return f"cuda:{args.gpu}"
-    if args.device or args.part == "merge":
-        return args.device or "cpu"
-    return default_device(getattr(args, "backend", "torch"))
 
 
 def _rendered(summary: dict[str, Any]) -> str:

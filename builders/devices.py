@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import shutil
 import sys
+
+from chorus_store.errors import InputError
+
+
+def asked_device(args: argparse.Namespace) -> str:
+    """The device that a command line names, or else the default of the framework that it names.
+
+    Raises
+    ------
+    InputError
+        It is named twice.
+    """
+    if args.gpu is not None and args.device is not None:
+        raise InputError("--gpu and --device exclude each other")
+    if args.gpu is not None:
+        return f"cuda:{args.gpu}"
+    return args.device or default_device(getattr(args, "backend", "torch"))
 
 
 def default_device(framework: str = "torch") -> str:

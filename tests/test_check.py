@@ -38,8 +38,8 @@ BROKEN = {
     "other head": ('(f"MOTIF{i}", "motifs"', '(f"MOTIF{i}", "profile"', "heads that are not declared: profile"),
     "from_options": ("        return cls()", "        return cls(args.size)", "from_options fails .*: AttributeError"),
     "load": ("        if self.motifs.shape", "        raise KeyError('motifs')\n        if self.motifs.shape",
-             r"load\(None, seed=0\) fails in .*broken\.py, line \d+: KeyError: 'motifs'"),
-    "seed": ("default_rng(seed)", "default_rng()", "random weights differ from load to load"),
+             r"load fails in .*broken\.py, line \d+: KeyError: 'motifs'"),
+    "seed": ("default_rng(seed)", "default_rng()", "predictions differ from load to load"),
     "reduce": ("(head,) = self.heads", "(head, other) = self.heads", r"reduce fails in .*, line \d+: ValueError"),
     "shape": (REDUCED, "return Reduced(binned.sum(axis=1)[:, :2])", r"statistics .* float32 array of shape \(2, 3\)"),
     "no bins": (REDUCED, "return reduce_arrays(self, {head.name: binned})", r"bins of reduce .* not NoneType"),
@@ -91,6 +91,28 @@ def test_options_go_to_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         check.run(["builders.template", "--size", "small"])
     assert "unrecognized arguments: --size small" in capsys.readouterr().err
+
+
+def test_device_precision_weights_and_tracks_are_those_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = 'assert (device, precision, weights.name, seed) == ("cuda:5", "bf16", "motifs.npy", 0)'
+    text = TEMPLATE.replace("drawn =", f"{asked}\n        drawn =")
+    text = text.replace("return cls()", 'assert tracks.name == "table.txt"\n        return cls()')
+    (tmp_path / "mine.py").write_text(text)
+    np.save(tmp_path / "motifs.npy", np.random.default_rng(7).standard_normal(template.SHAPE, np.float32))
+    options = ["--gpu", "5", "--precision", "bf16", "--weights", str(tmp_path / "motifs.npy")]
+    assert check.run([str(tmp_path / "mine.py"), *options, "--tracks", "table.txt"]) == 0
+    assert check.run([str(tmp_path / "mine.py"), "--tracks", "table.txt"]) == 2
+    assert re.search(r"load fails in .*AttributeError", capsys.readouterr().out)
+    assert check.run(["builders.template", "--gpu", "5", "--device", "cpu"]) == 2
+    assert "--gpu and --device exclude each other" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "motifs.npy", np.ones((2, 4, 3), np.float32))
+    assert check.run(["builders.template", "--weights", str(tmp_path / "motifs.npy")]) == 2
+    assert "load fails" in (said := capsys.readouterr().out) and "of shape (2, 4, 3), not (8, 4, 3)" in said
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_driver_is_asked_where_the_framework_cannot_be(monkeypatch: pytest.M
 
 def test_the_command_line_asks_the_framework_of_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(cli, "default_device", lambda framework: asked.append(framework) or "cpu")
+    monkeypatch.setattr(devices, "default_device", lambda framework: asked.append(framework) or "cpu")
     for backend in ("torch", "jax"):
         args = parser_of(AlphaGenome).parse_args(["--demo", "--backend", backend])
         assert cli.settings_of(AlphaGenome, args).device == "cpu"
