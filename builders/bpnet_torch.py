@@ -77,13 +77,20 @@ class BPNet(nn.Module):
         -------
         Tensor of float32, shape (batch, position, strand), and Tensor of float32, shape (batch, 1)
         """
+        return self.heads(self.trunk(one_hot))
+
+    def trunk(self, one_hot: torch.Tensor) -> torch.Tensor:
+        """What both heads read, (batch, filter, position)."""
         # ReLU follows the convolutions of an accessibility model, and precedes those of a ChIP model.
         after, before = (torch.relu, _same) if self.family == "accessibility" else (_same, torch.relu)
         x = after(self.first(one_hot.transpose(1, 2)))
         for layer in self.dilated:
             crop = layer.dilation[0]
             x = after(layer(before(x))).add_(x[:, :, crop:-crop])
-        x = before(x)
+        return before(x)
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Profile logits and log counts of the trunk's output; as `forward`."""
         logits, log_counts = self.profile(x), self.counts(x.mean(2))
         extra = (logits.shape[2] - OUTPUT_BP) // 2
         logits = logits[:, :, extra : extra + OUTPUT_BP]
@@ -127,9 +134,11 @@ class BPNetRunner:
 
     def predict(self, codes: Codes) -> tuple[torch.Tensor, torch.Tensor]:
         """Profile logits and log counts of a batch, in float32, on the device."""
-        with self._runtime.arithmetic(), self._runtime.autocast():
-            logits, log_counts = self._model(self._runtime.one_hot(codes, self._one_hot))
-        return logits.float(), log_counts.float()
+        with self._runtime.arithmetic():
+            with self._runtime.autocast():
+                trunk = self._model.trunk(self._runtime.one_hot(codes, self._one_hot))
+            # The heads in float32: a log count in bf16 has a step of several per cent of the counts.
+            return self._model.heads(trunk.float())
 
     def signal(self, codes: Codes) -> torch.Tensor:
         """Counts per base and strand, Tensor of float64, shape (batch, position, strand)."""

@@ -67,7 +67,8 @@ class _Member(nn.Module):
     def forward(self, sequences: torch.Tensor) -> torch.Tensor:
         convolve, normalise = iter(self.convolutions), iter(self.normalisations)
         x = next(convolve)(sequences)
-        skipped = next(convolve)(x)
+        # The sum of the stages and what is made of it in float32, whatever the stages are computed in.
+        skipped = next(convolve)(x).float()
         for _ in _STAGES:
             for _ in range(_BLOCKS_PER_STAGE):
                 inner = x
@@ -75,7 +76,8 @@ class _Member(nn.Module):
                     inner = next(convolve)(functional.relu(next(normalise)(inner)))
                 x = inner + _centre(x, inner.shape[2])
             skipped = _centre(skipped, x.shape[2]) + next(convolve)(x)
-        return next(convolve)(skipped)
+        with torch.autocast(skipped.device.type, enabled=False):
+            return next(convolve)(skipped)
 
 
 def _centre(x: torch.Tensor, length: int) -> torch.Tensor:

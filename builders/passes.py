@@ -46,7 +46,7 @@ class Passes:
         Raises
         ------
         DeviceMemoryError
-            There is no memory for a single sequence, or the two alleles of a variant.
+            There is no memory for a single sequence, or for the two alleles of a variant where they go together.
         """
         while True:
             try:
@@ -54,7 +54,7 @@ class Passes:
             except Exception as error:
                 if not _is_out_of_memory(error):
                     raise
-                smaller = _half(self.size, together=2 if batch.unit.kind == "variants" else 1)
+                smaller = _half(self.size, 2 if batch.unit.kind == "variants" and _pairs_alleles(oracle) else 1)
                 if smaller == self.size:
                     raise DeviceMemoryError(
                         f"the device is out of memory with {self.size} sequence(s) at a time; take a larger one, or "
@@ -111,6 +111,11 @@ def naming(plan: Plan, batch: Batch) -> Iterator[None]:
             f"unit {unit.name} ({type(error).__name__}: {error}); finished units are kept and the same command "
             "continues; -v shows where it failed"
         ) from error
+
+
+def _pairs_alleles(oracle: Oracle) -> bool:
+    """Whether the facts of an allele depend on the other allele of its variant."""
+    return not isinstance(oracle, RnaOracle) and type(oracle).reduce_alleles is not Oracle.reduce_alleles
 
 
 def _half(size: int, together: int) -> int:

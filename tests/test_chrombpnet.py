@@ -15,7 +15,7 @@ import pytest
 
 from builders import cli, conformance
 from builders.chrombpnet import ChromBPNet
-from builders.model_list import TrackModel
+from builders.model_list import Family, TrackModel
 from builders.oracle import BinArray, Reduced
 from builders.settings import Inputs
 from chorus_store import open as open_store
@@ -252,11 +252,26 @@ def test_out_of_memory_halves_the_passes_and_not_the_bytes(
     }
 
 
-def test_no_memory_for_the_alleles_of_one_variant(
+def test_no_memory_for_a_single_sequence(
     inputs: Inputs, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(inputs, tmp_path / "out", "--tracks", models, oracle=out_of_memory(1)) == 2
-    assert "out of memory with 2 sequence(s) at a time" in capsys.readouterr().err
+    assert build(inputs, tmp_path / "one", "--tracks", models, oracle=out_of_memory(1)) == 0
+    capsys.readouterr()
+    assert build(inputs, tmp_path / "none", "--tracks", models, oracle=out_of_memory(0)) == 2
+    assert "out of memory with 1 sequence(s) at a time" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["accessibility", "chip"])
+def test_the_heads_run_in_float32_whatever_the_trunk_does(family: Family) -> None:
+    """A log count in bf16 has one of a handful of values, and effects drown in its steps."""
+    from builders.bpnet_torch import TorchRuntime, load_random
+
+    runner = load_random(family, 16, 3, "seed", TorchRuntime("cpu", "bf16"))
+    codes = np.random.default_rng(0).integers(0, 4, (16, 2114), dtype=np.uint8)
+    outputs = dict(zip(("logits", "log counts"), runner.predict(codes), strict=True))
+    for name, values in outputs.items():
+        assert values.dtype == torch.float32, name
+        assert (values != values.bfloat16().float()).float().mean() > 0.9, f"{name} are rounded to bf16"
 
 
 class StubChromBPNet(ChromBPNet):

@@ -11,7 +11,7 @@ import pytest
 
 import chorus_store
 from benchmarks.splice_sites import annotated_sites, percentiles, random_sites
-from builders import cli, conformance, fetch
+from builders import check, cli, conformance, fetch
 from builders.cispliceai import CONTEXT_BP, OUTPUT_BP, CISpliceAI
 from builders.resources import RESOURCES
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, WeightsError
@@ -53,6 +53,25 @@ def test_equals_the_published_graph(oracle: CISpliceAI, published: Path) -> None
     plus, minus = (predict(tf.constant(one_hot(strand))).numpy()[:, :, 1:] for strand in (codes, complement))
     theirs = np.concatenate([plus, minus[:, ::-1]], axis=2)
     np.testing.assert_allclose(oracle.predict(codes), theirs, rtol=1e-4, atol=1e-9)
+
+
+def test_the_published_weights_conform(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.run(["builders.cispliceai", "--weights", str(published)]) == 0
+    assert capsys.readouterr().out == "CISpliceAI: conforms\n"
+
+
+def test_the_last_layer_runs_in_float32_whatever_the_others_do() -> None:
+    import torch
+
+    small = CISpliceAI("small")
+    small.load(None, precision="bf16", seed=1)
+    logits: list[torch.Tensor] = []
+    assert small._net is not None
+    for member in small._net.members:
+        member.register_forward_hook(lambda module, inputs, output: logits.append(output))
+    small.predict(random_codes(1))
+    for values in logits:
+        assert values.dtype == torch.float32 and (values != values.bfloat16().float()).float().mean() > 0.9
 
 
 def test_conforms() -> None:
