@@ -1,13 +1,14 @@
 """``python -m builders.check MODULE``: does an oracle do what the pipeline needs? What is wrong, in plain words.
 
 The oracle is made as ``--demo`` makes it, loaded with random weights and asked for predictions of random sequences:
-first whether it answers in the form that is expected, then the checks of `builders.conformance`. Options name another
-size, track table, device, or weights.
+first whether it answers in the form that is expected, then the checks of `builders.conformance`. With a track table or
+weights of its own it is the oracle of a real build.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -29,6 +30,7 @@ from builders.options import parser_of
 from builders.oracle import FloatArray, Head, Oracle, Reduced
 from chorus_store import console
 from chorus_store.errors import ChorusStoreError
+from chorus_store.layers import LAYERS
 from chorus_store.plan import PlanOptions
 from chorus_store.sequence import UNKNOWN
 from chorus_store.tracks import TrackTable
@@ -41,8 +43,10 @@ examples:
   python -m builders.check my_oracle.py              a file
   python -m builders.check builders.enformer --backend torch
                                                      with options of the oracle's own command line
-  python -m builders.check builders.borzoi --size full --tracks targets_human.txt.gz --gpu 0
+  python -m builders.check builders.borzoi --tracks targets_human.txt.gz --gpu 0
                                                      the published size on a GPU
+  python -m builders.check builders.cispliceai --weights CI-SpliceAI.pb
+                                                     published weights
 """
 #: What the pipeline reads of the class, before there is an instance, and of the instance.
 _OF_CLASS = {
@@ -55,6 +59,8 @@ _OF_INSTANCE = {
     "heads": (tuple, "outputs of the model, a tuple of builders.oracle.Head"),
     "tracks": (TrackTable, "what is predicted, a chorus_store.tracks.TrackTable"),
 }
+#: Options for what a demonstration makes up: track table, weights, and models of oracles with one for each track.
+_MADE_UP = ("tracks", "weights", "add")
 #: Repeats of the search for the centre of an effect: random weights spread effects widely.
 _REPEATS = 8
 
@@ -117,16 +123,12 @@ def check_oracle(cls: type[Oracle], options: Sequence[str] = ()) -> list[str]:
     """Findings about one oracle; see `check_module`."""
     try:
         _check_class(cls)
-        args = _attempt("its command line", lambda: parser_of(cls)).parse_args(["--demo", *options])
+        args = _asked(cls, options)
         oracle = _made(cls, args)
         _check_instance(oracle)
-        load = _loading(oracle, args)
-        _attempt("load", load)
-        answers = _answers(oracle)
-        _attempt("load, for the second time,", load)
-        if not all(map(np.array_equal, answers, _answers(oracle))):
-            raise _BrokenError("predictions differ from load to load although the weights, or their seed, are the same")
-        return _attempt("reduce", lambda: conformance.check(oracle, repeats=_REPEATS))
+        trained = _is_trained(oracle, args)
+        _check_load(oracle, args, trained=trained)
+        return _attempt("reduce", lambda: conformance.check(oracle, repeats=_REPEATS, trained=trained))
     except _BrokenError as broken:
         return str(broken).splitlines()
 
@@ -179,9 +181,18 @@ def _check_attributes(thing: Any, wanted: dict[str, tuple[type, str]]) -> None:
         raise _BrokenError("\n".join(findings))
 
 
+def _asked(cls: type[Oracle], options: Sequence[str]) -> argparse.Namespace:
+    """The options, with ``--demo`` unless they name what a demonstration makes up."""
+    parser = _attempt("its command line", lambda: parser_of(cls))
+    args = parser.parse_args(options)
+    if any(getattr(args, name, None) for name in _MADE_UP):
+        return args
+    return parser.parse_args(["--demo", *options])
+
+
 def _made(cls: type[Oracle], args: argparse.Namespace) -> Oracle:
-    """The oracle as ``--demo`` makes it, but of the track table that is given."""
-    if args.tracks is not None:
+    """The oracle, of the track table that is given or that of a demonstration."""
+    if not args.demo:
         return _attempt("from_options", lambda: cls.from_options(args, args.tracks))
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "targets.txt"
@@ -189,10 +200,26 @@ def _made(cls: type[Oracle], args: argparse.Namespace) -> Oracle:
         return _attempt("from_options", lambda: cls.from_options(args, table if table.stat().st_size else None))
 
 
-def _loading(oracle: Oracle, args: argparse.Namespace) -> Callable[[], None]:
-    """What makes it ready, where and with what the command line says."""
+def _check_load(oracle: Oracle, args: argparse.Namespace, *, trained: bool) -> None:
+    """Load it as the command line says; what it predicts is decided by the weights, or by their seed."""
     device, seed = asked_device(args), args.random_weights or 0
-    return lambda: oracle.load(args.weights, device=device, precision=args.precision, seed=seed)
+
+    def answers(seed: int) -> list[FloatArray]:
+        load = functools.partial(oracle.load, args.weights, device=device, precision=args.precision, seed=seed)
+        _attempt("load", load)
+        return _answers(oracle)
+
+    others = [] if trained else answers(seed + 1)
+    if not all(map(np.array_equal, first := answers(seed), answers(seed))):
+        raise _BrokenError("predictions differ from load to load although the weights, or their seed, are the same")
+    if others and all(map(np.array_equal, first, others)):
+        raise _BrokenError("load(None, seed=…) makes the same weights of every seed")
+
+
+def _is_trained(oracle: Oracle, args: argparse.Namespace) -> bool:
+    """Whether the weights come from files."""
+    own_models = oracle.tracks_per_unit is not None and not args.demo and args.random_weights is None
+    return args.weights is not None or own_models
 
 
 def _check_instance(oracle: Oracle) -> None:
@@ -225,7 +252,10 @@ def _checked_answer(oracle: Oracle) -> FloatArray:
     codes = np.random.default_rng(0).integers(0, 4, (2, oracle.input_length_bp), dtype=np.uint8)
     codes[1, ::7] = UNKNOWN
     bins = {r: np.zeros((2, 3), np.int32) for r in oracle.bins_by_resolution()}
+    given = codes.copy()
     answer, again = (_attempt("reduce", lambda: conformance.reduced(oracle, codes, bins)) for _ in range(2))
+    if not np.array_equal(codes, given):
+        raise _BrokenError("reduce changes the sequences that it is given; let it work on a copy")
     if not isinstance(answer, Reduced):
         raise _BrokenError(f"reduce returns a {type(answer).__name__}, not a builders.oracle.Reduced")
     n = len(oracle.tracks)
@@ -242,7 +272,19 @@ def _checked_answer(oracle: Oracle) -> FloatArray:
             raise _BrokenError(
                 f"{what} of reduce differ when the same sequences come again; is the model in evaluation?"
             )
+    _check_fold_changes(oracle, answer.statistics)
     return answer.statistics
+
+
+def _check_fold_changes(oracle: Oracle, statistics: FloatArray) -> None:
+    """A logarithm needs statistics above minus the pseudocount."""
+    for name in np.unique(oracle.tracks.layer).tolist():
+        layer, values = LAYERS[name], statistics[:, oracle.tracks.layer == name]
+        if layer.pseudocount > 0 and (values <= -layer.pseudocount).any():
+            raise _BrokenError(
+                f"statistics of {name} go down to {values.min():.3g}: effects of this layer are {layer.formula} with "
+                f"pseudocount {layer.pseudocount:g}, so they must be above {-layer.pseudocount:g}"
+            )
 
 
 def _attempt(what: str, action: Callable[[], T]) -> T:

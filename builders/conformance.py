@@ -26,7 +26,14 @@ _TOLERANCE_BINS, _TOLERANCE_BP = 1.5, 4.0
 _ROUNDING = 1e-5
 
 
-def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0, *, repeats: int = 2) -> list[str]:
+def check(
+    oracle: Oracle,
+    layers: Mapping[str, int] | None = None,
+    seed: int = 0,
+    *,
+    repeats: int = 2,
+    trained: bool = False,
+) -> list[str]:
     """Run every check.
 
     Parameters
@@ -39,6 +46,9 @@ def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0
         Of the random sequences.
     repeats : int
         Of the search for the centre of an effect; more for models that spread effects over many bins.
+    trained : bool
+        Whether the weights are trained ones: their effects lie where they have learnt to look, so centres are not
+        searched for.
 
     Returns
     -------
@@ -50,7 +60,7 @@ def check(oracle: Oracle, layers: Mapping[str, int] | None = None, seed: int = 0
         findings += check_layers(oracle, layers)
     if findings:  # the other checks lean on the declaration
         return findings
-    return [finding for model in models(oracle) for finding in _check_model(model, seed, repeats)]
+    return [finding for model in models(oracle) for finding in _check_model(model, seed, repeats, trained)]
 
 
 def models(oracle: Oracle) -> Iterator[Oracle]:
@@ -62,13 +72,14 @@ def models(oracle: Oracle) -> Iterator[Oracle]:
         yield oracle.for_tracks(oracle.tracks.track[row : row + 1])
 
 
-def _check_model(oracle: Oracle, seed: int, repeats: int) -> list[str]:
+def _check_model(oracle: Oracle, seed: int, repeats: int, trained: bool) -> list[str]:
     return (
         check_reduce(oracle, seed)
+        + check_bins(oracle, seed)
         + check_exons(oracle, seed)
         + check_genes(oracle, seed)
         + check_batch(oracle, seed)
-        + check_geometry(oracle, seed, repeats)
+        + ([] if trained else check_geometry(oracle, seed, repeats))
         + check_response(oracle, seed)
     )
 
@@ -126,6 +137,26 @@ def check_reduce(oracle: Oracle, seed: int = 0, rtol: float = _ROUNDING) -> list
             findings.append(
                 f"head {head.name}, bins [{group.first}, {group.stop}): statistics differ from the sums of "
                 f"these bins by {difference:.1e} (relative), more than {rtol:.0e}"
+            )
+    return findings
+
+
+def check_bins(oracle: Oracle, seed: int = 0, size: int = 8, rtol: float = 1e-4) -> list[str]:
+    """Bins that lie apart, asked for in any order, come in that order, as they come one by one."""
+    codes, findings = _random_codes(oracle, 1, seed), []
+    for head in _binned(oracle):
+        wanted = np.random.default_rng(seed).permutation(head.n_bins)[:size]
+        rows = np.flatnonzero(oracle.tracks.head == head.name)
+        together = reduced(oracle, codes, _bins_everywhere(oracle, head, wanted, 1)).bins
+        # One bin of every copy of the sequence.
+        single = {r: table.T for r, table in _bins_everywhere(oracle, head, wanted, 1).items()}
+        apart = reduced(oracle, np.repeat(codes, len(wanted), axis=0), single).bins
+        if together is None or apart is None:
+            findings.append(f"head {head.name}: bins were asked for and none came")
+        elif not (difference := _relative(together[0][:, rows], apart[:, 0][:, rows])) <= rtol:
+            findings.append(
+                f"head {head.name}: bins {', '.join(map(str, wanted.tolist()))}, asked for together, differ from the "
+                f"same bins asked for one by one by {difference:.1e} (relative), more than {rtol:.0e}"
             )
     return findings
 

@@ -41,10 +41,10 @@ _PLAN = PlanOptions(
 
 
 def plan_of(oracle: type[Oracle]) -> PlanOptions:
-    """A plan of the demo's size, without the sets that the oracle leaves out."""
-    left_out = {name: value for name, value in oracle.plan_defaults.items() if value == 0}
+    """A plan of the demo's size, without the sets that the oracle leaves out, and with its number of bins."""
+    own = {name: value for name, value in oracle.plan_defaults.items() if value == 0 or name == "bin_slots"}
     margin = margin_of(oracle)
-    return dataclasses.replace(_PLAN, variant_margin_bp=margin, random_margin_bp=margin, **left_out)
+    return dataclasses.replace(_PLAN, variant_margin_bp=margin, random_margin_bp=margin, **own)
 
 
 def margin_of(oracle: type[Oracle]) -> int:

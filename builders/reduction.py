@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from builders.gather import gene_rows
 from builders.oracle import BinArray, Exons, FloatArray, Oracle, Reduced
+from chorus_store.errors import ModelError
 from chorus_store.exon_bins import ExonBins
 
 
@@ -34,7 +35,13 @@ def reduce_arrays(
         As in `Oracle.reduce`.
     exons : Exons or None
         As in `RnaOracle.reduce`.
+
+    Raises
+    ------
+    ModelError
+        A head has no prediction, or one of another shape than it and the tracks declare.
     """
+    _check_shapes(oracle, predictions)
     batch = len(next(iter(predictions.values())))
     n_tracks = len(oracle.tracks)
     statistics = np.empty((batch, n_tracks), np.float32)
@@ -60,6 +67,19 @@ def reduce_arrays(
     if exon_head:
         chosen[:, :, exon_rows] = np.nan if exons.slots is None else _at_slots(of_exons, exons.slots)
     return Reduced(statistics, chosen, genes)
+
+
+def _check_shapes(oracle: Oracle, predictions: Mapping[str, FloatArray]) -> None:
+    # One channel would do for any number of tracks, as NumPy sees it.
+    for head in oracle.heads:
+        n_channels = int(oracle.tracks.channel[oracle.tracks.head == head.name].max(initial=-1)) + 1
+        shape = predictions[head.name].shape if head.name in predictions else None
+        if shape is None or len(shape) != 3 or shape[1] != head.n_bins or shape[2] < n_channels:
+            found = "no prediction" if shape is None else f"predictions of shape {shape}"
+            raise ModelError(
+                f"head {head.name} has {found}: its declaration and that of the tracks ask for (batch, {head.n_bins}, "
+                f"{n_channels} channels or more)"
+            )
 
 
 def exon_means(values: FloatArray, bins: ExonBins, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import check, template
+from builders import check, demo, template
 from builders.template import MotifScanner
 from chorus_store import npz_file
 from tests import tiny
@@ -40,6 +40,14 @@ BROKEN = {
     "load": ("        if self.motifs.shape", "        raise KeyError('motifs')\n        if self.motifs.shape",
              r"load fails in .*broken\.py, line \d+: KeyError: 'motifs'"),
     "seed": ("default_rng(seed)", "default_rng()", "predictions differ from load to load"),
+    "one seed": ("default_rng(seed)", "default_rng(3)", "makes the same weights of every seed"),
+    "own input": ("        sites = ", "        codes[:, 0] = 0\n        sites = ", "changes the sequences that it is"),
+    "negative": ("np.maximum(", "-np.maximum(", r"statistics of tf_binding go down to -.*, so they must be above -1"),
+    "channels": (REDUCED, REDUCED.replace("binned", "binned[..., :1]"), r"has predictions of shape \(2, 64, 1\)"),
+    "more bins": (REDUCED, REDUCED.replace("binned", "np.repeat(binned, 2, 1)"), r"of shape \(2, 128, 3\): .* 64,"),
+    "no such head": (REDUCED, REDUCED.replace("head.name", "'motif'"), "head motifs has no prediction"),
+    "order": (REDUCED, "return reduce_arrays(self, {head.name: binned}, "
+              "bins and {r: np.sort(b, 1) for r, b in bins.items()})", "from the same bins asked for one by one"),
     "reduce": ("(head,) = self.heads", "(head, other) = self.heads", r"reduce fails in .*, line \d+: ValueError"),
     "shape": (REDUCED, "return Reduced(binned.sum(axis=1)[:, :2])", r"statistics .* float32 array of shape \(2, 3\)"),
     "no bins": (REDUCED, "return reduce_arrays(self, {head.name: binned})", r"bins of reduce .* not NoneType"),
@@ -71,6 +79,12 @@ def test_what_is_wrong_is_said(case: str, tmp_path: Path, capsys: pytest.Capture
     assert reports.keys() <= {"MotifScanner", str(file)}
     (findings,) = reports.values()
     assert any(re.search(finding, found) for found in findings), findings
+
+
+def test_a_demo_keeps_the_oracles_number_of_bins() -> None:
+    few: type[MotifScanner] = type("Few", (MotifScanner,), {"plan_defaults": {"bin_slots": 8, "n_tss": 0}})
+    assert (demo.plan_of(few).bin_slots, demo.plan_of(few).n_tss) == (8, 0)
+    assert demo.plan_of(MotifScanner).bin_slots == 32
 
 
 def test_the_document_shows_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

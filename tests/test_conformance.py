@@ -74,6 +74,22 @@ class NoBins(BaseCounter):
         return super().reduce(codes)
 
 
+class SortedBins(BaseCounter):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        return super().reduce(codes, bins and {r: np.sort(table, axis=1) for r, table in bins.items()})
+
+
+class BinsInARow(BaseCounter):
+    """From the first bin that is asked for on, whatever else is."""
+
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        if bins is None:
+            return super().reduce(codes)
+        (table,) = bins.values()
+        row = np.minimum(table.min(axis=1, keepdims=True) + np.arange(table.shape[1]), 31)
+        return super().reduce(codes, {64: row.astype(np.int32)})
+
+
 class Deaf(BaseCounter):
     def counts(self, codes: Codes) -> np.ndarray:
         return np.ones((len(codes), 32, 2), np.float32)
@@ -106,6 +122,8 @@ def test_an_oracle_that_conforms() -> None:
         (BatchDependent, "statistics of a batch of 3 differ from those of its sequences"),
         (OtherWindow, "statistics differ from the sums of these bins"),
         (NoBins, "bins were asked for and none came"),
+        (SortedBins, "asked for together, differ from the same bins asked for one by one"),
+        (BinsInARow, "asked for together, differ from the same bins asked for one by one"),
         (Deaf, "a change of base 2047 changes no bin within 16 of bin 15.5"),
         (DeafScalar, "head counts: a change of the variant base 2047 changes no track"),
         (OutsideInput, "head counts covers bases 3000 to 5048"),
