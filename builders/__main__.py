@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+import chorus_store
 from builders import ORACLES, load_oracle
 from chorus_store import console
 
@@ -17,6 +18,7 @@ def _main(argv: Sequence[str]) -> None:
         epilog="example:\n  python -m builders.enformer --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"chorus-store {chorus_store.__version__}")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     rows = []

@@ -105,8 +105,6 @@ class TorchAlphaGenome:
         -------
         Tensor of float32, shape (batch, bin, channel)
         """
-        if not wanted.shape[1]:  # gene expression where no exon is; convolutions refuse emptiness
-            return embeddings.fine.new_empty((*wanted.shape, part.gather.n_channels))
         organism = self._human(len(wanted))
         # In float32: bf16 would swamp the effect of one base.
         with self._runtime.arithmetic():

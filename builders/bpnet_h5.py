@@ -82,14 +82,16 @@ def read_h5(path: Path) -> KerasModel:
     Raises
     ------
     WeightsError
-        No such file, not HDF5, cut short, not of Keras, another architecture, layers missing or too many, or numbers
-        that are not finite.
+        No such file, a folder, not HDF5, cut short, not of Keras, another architecture, layers missing or too many,
+        weights that are no arrays of real numbers, or numbers that are not finite.
 
     Examples
     --------
     >>> read_h5(Path("BP000001.1_model.h5")).family  # doctest: +SKIP
     'chip'
     """
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder in which there is no .h5 file; {_REMEDY}")
     try:
         with h5py.File(path, "r") as file:
             pairs = list(_layers(file))
@@ -121,6 +123,8 @@ def _layers(file: h5py.File) -> Iterator[tuple[str, dict[str, Any]]]:
 
         def keep(path: str, item: Any, arrays: dict[str, Any] = arrays) -> None:
             if isinstance(item, h5py.Dataset):
+                if item.dtype.kind not in "fiu" or not item.size or not item.shape:
+                    raise ValueError(f"{path} is no array of real numbers: {item.dtype}, shape {item.shape}")
                 if item.nbytes > _MAX_RATIO * item.id.get_storage_size():
                     raise ValueError(f"{path} declares {item.nbytes:,} bytes, more than it holds")
                 arrays[path.rpartition("/")[2].partition(":")[0]] = item[()]

@@ -16,6 +16,9 @@ from chorus_store.files import sha256_of
 
 State = dict[str, torch.Tensor]
 
+#: End of the names of counters of training steps, which say nothing about a prediction.
+_COUNTER = "num_batches_tracked"
+
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -106,24 +109,32 @@ def shapes_of(model: torch.nn.Module) -> dict[str, torch.Size]:
 
 
 def check_state(state: State, shapes: Mapping[str, torch.Size], source: Path, remedy: str) -> None:
-    """Compare names and shapes with the architecture.
+    """Compare names and shapes with the architecture, whose tensors are of floating point but for counters.
 
     Raises
     ------
     WeightsError
-        Names the first few that are missing, unknown or of another shape.
+        Names the first few that are missing, unknown, of another shape or not of floating point.
     """
-    # Counters of training steps say nothing about a prediction, and some exports drop them.
-    missing = [key for key in shapes if key not in state and not key.endswith("num_batches_tracked")]
+    # Some exports drop the counters.
+    missing = [key for key in shapes if key not in state and not key.endswith(_COUNTER)]
     unknown = [key for key in state if key not in shapes]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
         for key, shape in shapes.items()
         if key in state and state[key].shape != shape
     ]
+    not_floating = [
+        f"{key} {str(value.dtype).removeprefix('torch.')}"
+        for key, value in state.items()
+        if key in shapes and not value.is_floating_point() and not key.endswith(_COUNTER)
+    ]
+    kinds = {
+        "missing": missing, "unknown": unknown, "wrong shape": misshapen, "not floating point": not_floating,
+    }  # fmt: skip
     findings = [
         f"{what}: {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        for what, keys in (("missing", missing), ("unknown", unknown), ("wrong shape", misshapen))
+        for what, keys in kinds.items()
         if keys
     ]
     if findings:
@@ -150,7 +161,7 @@ def random_state(shapes: Mapping[str, torch.Size], seed: int, gain: float = 2.0)
     generator = torch.Generator().manual_seed(seed)
     state: State = {}
     for key, shape in shapes.items():
-        if key.endswith("num_batches_tracked"):
+        if key.endswith(_COUNTER):
             state[key] = torch.zeros(shape, dtype=torch.int64)
         elif len(shape) > 1:
             scale = math.sqrt(gain / math.prod(shape[1:]))

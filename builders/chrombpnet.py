@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Channels of the trunk of random weights; all published models have eight dilated convolutions.
 _FILTERS: Mapping[Size, int] = {"full": 512, "small": 16}
 _LAYERS = 8
+_DEMO_TRACKS = ("DNASE:K562", "ATAC:HepG2", "CHIP:K562:CTCF", "CHIP:HepG2:CEBPA")
+#: In the place of a file, where weights are random.
+_NO_FILE = "-"
 #: If not one of so many models can be loaded, something is wrong with all of them.
 _TELLING = 25
 _NO_MODELS = (
@@ -94,7 +97,7 @@ class ChromBPNet(Oracle):
         """``--add``, ``--only`` and ``--size``."""
         options.add_argument(
             "--add", action="append", default=[], metavar="ASSAY:CELL=FILE",
-            help="one more model, beside those of --tracks and those that the store has; to be repeated",
+            help="one more model, beside those of --tracks and those that the store has (FILE: - with random weights)",
         )  # fmt: skip
         options.add_argument(
             "--only", action="append", default=[], metavar="NAME",
@@ -118,23 +121,44 @@ class ChromBPNet(Oracle):
     @classmethod
     def _asked(cls, args: argparse.Namespace, tracks: Path | None) -> list[TrackModel]:
         source = tracks or args.tracks
-        listed = model_list.chosen(model_list.read_list(source), args.only) if source else []
-        models = model_list.combined(listed, [model_list.parse_addition(text) for text in args.add])
+        if source:
+            listed = model_list.read_list(source)
+        elif args.demo:
+            listed = [TrackModel(track) for track in _DEMO_TRACKS]
+        elif args.only:
+            raise InputError("--only chooses from a list of models; give one (--tracks FILE), or leave out --only")
+        else:
+            listed = []
+        added = [cls._addition(text, args) for text in args.add]
+        models = model_list.combined(model_list.chosen(listed, args.only), added)
         if not models:
             raise InputError(_NO_MODELS)
         return models
 
+    @staticmethod
+    def _addition(text: str, args: argparse.Namespace) -> TrackModel:
+        model = model_list.parse_addition(text)
+        if model.source != _NO_FILE and (args.demo or args.random_weights is not None):
+            raise InputError(
+                f"--add {text} names a file, and {'--demo' if args.demo else '--random-weights'} takes none; leave "
+                f"out one of them, or add {model.track}={_NO_FILE} for a track with random weights"
+            )
+        return model
+
     @classmethod
     def demo_tracks(cls) -> str:
         """A list of four models; see `Oracle.demo_tracks`."""
-        tracks = ("DNASE:K562", "ATAC:HepG2", "CHIP:K562:CTCF", "CHIP:HepG2:CEBPA")
-        return "track\tmodel\n" + "".join(f"{track}\trandom weights\n" for track in tracks)
+        return "track\tmodel\n" + "".join(f"{track}\trandom weights\n" for track in _DEMO_TRACKS)
 
     @classmethod
     def workload(cls, args: argparse.Namespace) -> Workload:
-        """The tracks that are asked for; those of the published models where none are."""
-        if not (args.tracks or args.add):
-            return Workload(cls.expected_tracks)
+        """The tracks that are asked for; see `Oracle.workload`.
+
+        Raises
+        ------
+        InputError
+            None are, or one twice, or options contradict each other.
+        """
         tracks = [model.track for model in cls._asked(args, None)]
         return Workload(len(tracks), added=tracks)
 

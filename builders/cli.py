@@ -13,7 +13,7 @@ from builders import demo, estimate, input_files, memory, preflight
 from builders.devices import asked_device
 from builders.interruption import interruptible
 from builders.merge import merge
-from builders.options import parser_of
+from builders.options import parser_of, program_of
 from builders.oracle import Oracle
 from builders.pipeline import Build
 from builders.settings import KINDS_OF_PART, MERGING_PARTS, Settings
@@ -117,7 +117,7 @@ def settings_of(oracle: type[Oracle], args: argparse.Namespace, argv: Sequence[s
             allow_fewer_tracks=args.allow_fewer_tracks,
         ),
         dask=args.dask,
-        command=[f"builders.{oracle.name}", *argv],
+        command=[program_of(oracle), *argv],
     )
 
 

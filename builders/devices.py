@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import shutil
 import sys
 
@@ -16,13 +17,34 @@ def asked_device(args: argparse.Namespace) -> str:
     Raises
     ------
     InputError
-        It is named twice.
+        It is named twice, or its number is none.
     """
     if args.gpu is not None and args.device is not None:
         raise InputError("--gpu and --device exclude each other")
     if args.gpu is not None:
         return f"cuda:{args.gpu}"
-    return args.device or default_device(getattr(args, "backend", "torch"))
+    device = args.device or default_device(getattr(args, "backend", "torch"))
+    parts_of(device)  # raises here, not once the work is done
+    return str(device)
+
+
+def parts_of(device: str) -> tuple[str, int]:
+    """Kind and number of a device; 0 where it names none.
+
+    Raises
+    ------
+    InputError
+        The number is none.
+
+    Examples
+    --------
+    >>> parts_of("cuda:1")
+    ('cuda', 1)
+    """
+    kind, colon, number = device.partition(":")
+    if not kind or (colon and not re.fullmatch("[0-9]{1,9}", number)):
+        raise InputError(f"{device!r} names no device; give cpu, cuda or one of several, such as cuda:1 (--device)")
+    return kind, int(number or 0)
 
 
 def default_device(framework: str = "torch") -> str:
@@ -45,12 +67,12 @@ def hardware_of(device: str) -> str:
 
     Sums are split among threads, so facts that are made on a processor depend on their number in the last bits.
     """
-    kind, _, number = device.partition(":")
+    kind, number = parts_of(device)
     if kind == "cuda":
         for framework, gpus_of in _GPUS_OF.items():
             gpus = gpus_of() if framework in sys.modules else []  # nothing is imported for a record
-            if int(number or 0) < len(gpus):
-                return gpus[int(number or 0)]
+            if number < len(gpus):
+                return gpus[number]
     processor = platform.processor() or platform.machine()
     torch = sys.modules.get("torch")
     return processor if torch is None else f"{processor}, {torch.get_num_threads()} threads"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.oracle import Oracle, Workload
-from builders.score import UNITS_IN_FLIGHT
+from builders.score import READ_AHEAD, UNITS_IN_FLIGHT
 from builders.settings import Settings
 from chorus_store.budget import cdfs_of, survivors_bytes, working_set
 from chorus_store.errors import MemoryBudgetError
@@ -22,6 +22,8 @@ from chorus_store.units import KINDS, Shape, Unit
 
 #: Bytes per CDF value in a store and in an NPZ, measured by benchmarks/store_size.py.
 _STORE_BYTES, _NPZ_BYTES = 2.2, 3.7
+#: What is counted under this name: units of work, and batches that are read ahead of the model.
+SCORING = "scoring, besides the model"
 #: Genes of the unit that has most over those of the average unit, measured at units of 128 positions.
 _FULLEST = 1.5
 
@@ -51,7 +53,8 @@ def describe(
         "written_bytes": disk.written,
         "free_bytes": shutil.disk_usage(existing(settings.folder)).free,
         "peak_memory_bytes": {
-            "scoring, besides the model": (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, KINDS)),
+            SCORING: (UNITS_IN_FLIGHT + 2) * max(map(shape.unit_bytes, KINDS))
+            + (READ_AHEAD + 2) * settings.batch * oracle.input_length_bp,  # one being made, one in the model
             "compaction": _compaction_bytes(shape, settings.publish) if merging else 0,
         },
         "seconds_per_sequence": seconds,

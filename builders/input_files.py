@@ -19,7 +19,7 @@ def find(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) -> 
     Raises
     ------
     InputError
-        ``--demo`` with a file of the user's.
+        ``--demo`` with a file of the user's, or a file that the oracle has no use for.
     MissingResourceError
         Files that are neither there nor to be had, all of them.
     """
@@ -29,7 +29,7 @@ def find(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) -> 
             raise InputError(f"--demo brings inputs of its own; leave out {', '.join(own)}")
         return demo.write_inputs(settings.folder / "demo_inputs", oracle.demo_tracks(), demo.margin_of(oracle))
     wanted = registered(oracle, args, settings)
-    return Inputs(**resources.resolve(wanted, _given(args, wanted), offline=args.offline))
+    return Inputs(**resources.resolve(wanted, _given(oracle, args, wanted), offline=args.offline))
 
 
 def there(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) -> dict[str, Path]:
@@ -37,7 +37,7 @@ def there(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) ->
     if args.demo:
         return {}
     wanted = registered(oracle, args, settings)
-    return resources.there(wanted, _given(args, wanted))
+    return resources.there(wanted, _given(oracle, args, wanted))
 
 
 def registered(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) -> dict[str, str]:
@@ -53,6 +53,8 @@ def registered(oracle: type[Oracle], args: argparse.Namespace, settings: Setting
     return wanted
 
 
-def _given(args: argparse.Namespace, wanted: dict[str, str]) -> dict[str, Path | None]:
+def _given(oracle: type[Oracle], args: argparse.Namespace, wanted: dict[str, str]) -> dict[str, Path | None]:
+    if args.tracks is not None and "tracks" not in wanted and not oracle.demo_tracks():
+        raise InputError(f"{oracle.title} takes no track table; leave out --tracks {args.tracks}")
     # Annotations that no set is drawn from are left out; an oracle may take tracks and weights that have no address.
     return {option: getattr(args, option) for option in {**wanted, "tracks": "", "weights": ""}}

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from builders.devices import parts_of
 from chorus_store.errors import BackendUnavailableError, DeviceMemoryError, InputError
 
 PRECISIONS = ("fp32", "bf16")
@@ -25,7 +26,7 @@ class JaxRuntime:
     Raises
     ------
     InputError
-        There is no such precision.
+        There is no such precision, or no such name of a device.
     BackendUnavailableError
         There is no such device.
     """
@@ -57,10 +58,10 @@ class JaxRuntime:
 
 
 def _device(name: str) -> Any:
-    kind, _, number = name.partition(":")
+    kind, number = parts_of(name)
     try:
-        return jax.devices(kind)[int(number or 0)]
-    except (RuntimeError, IndexError, ValueError) as error:
+        return jax.devices(kind)[number]
+    except (RuntimeError, IndexError) as error:
         available = ["cpu", *(f"cuda:{device.id}" for device in jax.devices() if device.platform == "gpu")]
         raise BackendUnavailableError(
             f"JAX has no device {name!r} here; there is {', '.join(available)} (--device)"

@@ -13,6 +13,7 @@ import pooch
 
 from builders.checksums import content_sha256, stamp
 from chorus_store.errors import InputError
+from chorus_store.lock import alone
 
 if TYPE_CHECKING:
     from builders.fetch import Resource
@@ -108,14 +109,14 @@ def _check(name: str, entry: Any) -> None:
 
 
 def remember(folder: Path, resource: Resource, target: Path, download_checksum: str | None) -> None:
-    """Record what a file is; two processes at once write the same entry."""
-    ledger = read(folder)
-    ledger[resource.file_name] = {
+    """Record what a file is, beside what other processes record meanwhile."""
+    entry = {
         "url": resource.url,
         "download": download_checksum,
+        "stamp": stamp(target),  # taken first: a change while it is hashed is noticed
         "sha256": f"sha256:{content_sha256(target)}",
-        "stamp": stamp(target),
     }
-    partial = folder / f".{LEDGER}.{os.getpid()}"
-    partial.write_text(json.dumps(ledger, indent=2, sort_keys=True) + "\n")
-    partial.replace(folder / LEDGER)
+    with alone(folder):
+        partial = folder / f".{LEDGER}.{os.getpid()}"
+        partial.write_text(json.dumps({**read(folder), resource.file_name: entry}, indent=2, sort_keys=True) + "\n")
+        partial.replace(folder / LEDGER)

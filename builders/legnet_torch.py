@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ try:
     from builders.torch_runtime import TorchRuntime
 except ImportError as error:
     raise BackendUnavailableError(f"LegNet needs PyTorch ({error}); pip install 'chorus-store[legnet]'") from error
+
+
+#: With its flanks.
+_SEQUENCE_BP = 230
+#: Of channels, kernels and pools; far above those of any model.
+_LARGEST_SIZE = 2**16
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,14 @@ class LegNetConfig:
 
     def __post_init__(self) -> None:
         widths = (self.stem_ch, self.stem_ks, self.ef_ks, self.resize_factor, *self.ef_block_sizes, *self.pool_sizes)
-        if min(widths) < 1 or len(self.ef_block_sizes) != len(self.pool_sizes):
-            raise ValueError("sizes must be positive, and as many pools as blocks")
+        if min(widths) < 1 or max(widths) > _LARGEST_SIZE:
+            raise ValueError(f"sizes must be positive, and at most {_LARGEST_SIZE:,}")
+        if not self.ef_block_sizes or len(self.ef_block_sizes) != len(self.pool_sizes):
+            raise ValueError("there must be at least one block, and as many pools as blocks")
+        if math.prod(self.pool_sizes) > _SEQUENCE_BP:
+            raise ValueError(f"pools of {'×'.join(map(str, self.pool_sizes))} leave nothing of {_SEQUENCE_BP} bp")
+        if not isinstance(self.use_reverse_channel, bool):
+            raise ValueError(f"use_reverse_channel must be true or false, not {self.use_reverse_channel!r}")
 
     @property
     def in_ch(self) -> int:
@@ -81,7 +94,7 @@ class LegNetConfig:
                 stem_ks=index(found["stem_ks"]),
                 ef_ks=index(found["ef_ks"]),
                 resize_factor=index(found["resize_factor"]),
-                use_reverse_channel=bool(found.get("use_reverse_channel", False)),
+                use_reverse_channel=found.get("use_reverse_channel", False),
                 **sizes,
             )
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:

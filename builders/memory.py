@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from builders.devices import parts_of
+
 #: By controller, as ``/proc/self/cgroup`` names it: folder, files of limit and use, and the part of use that is cache.
 _CGROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
@@ -79,12 +81,11 @@ def free_on_gpu(device: str) -> int | None:
     >>> free_on_gpu("cpu") is None
     True
     """
-    kind, _, number = device.partition(":")
+    kind, index = parts_of(device)
     if kind != "cuda":
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        index = int(number or 0)
         gpu = visible.split(",")[index].strip() if visible else str(index)
         query = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
         said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout

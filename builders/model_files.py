@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from builders import fetch, ledger, resources
 from builders.model_list import TrackModel, is_address, local_path
 from chorus_store.errors import InputError
+
+#: Name of an archive, and of the folder that it is unpacked into.
+_ARCHIVE = re.compile(r"(.+)\.(?:tar|tar\.gz|tgz)", re.IGNORECASE)
 
 log = logging.getLogger("chorus.models")
 
@@ -48,8 +52,8 @@ def _located(model: TrackModel, folder: Path | None, offline: bool) -> Path:
     if not is_address(model.source):
         return local_path(model.source)
     resource = fetch.Resource(f"model of {model.track}", model.source, name, "some 25 MB", "see its publisher")
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
-        resource = replace(resource, file_name=name.partition(".tar")[0].removesuffix(".tgz"), unpack="untar")
+    if archive := _ARCHIVE.fullmatch(name):
+        resource = replace(resource, file_name=archive[1], unpack="untar")
     home = resources.data_dir() / "chrombpnet"
     target = home / resource.file_name
     if target.exists():

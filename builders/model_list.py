@@ -22,6 +22,8 @@ HEAD = "profile"
 #: Assays, and the family of the models that predict them.
 ASSAYS: Mapping[str, Family] = {"DNASE": "accessibility", "ATAC": "accessibility", "CHIP": "chip"}
 COLUMNS = ("track", "model")
+#: One more that a list may have.
+DESCRIPTION = "description"
 #: Columns of JASPAR's table of BPNet models, in part.
 JASPAR_COLUMNS = ("BASE_ID", "VERSION", "TF_NAME", "CELL_LINE", "MODEL_URL")
 #: Bytes of a name in any usual file system.
@@ -50,7 +52,8 @@ class TrackModel:
     Raises
     ------
     TrackTableError
-        The identifier is of another form, or its assay unknown.
+        The identifier is of another form, a part of it has blanks around it or holds what cannot be printed, or its
+        assay is unknown.
     """
 
     track: str
@@ -61,6 +64,11 @@ class TrackModel:
         parts = self.track.split(":")
         if len(parts) < 2 or not all(part.strip() for part in parts):
             raise TrackTableError(f"{self.track!r} is not of the form ASSAY:cell or CHIP:cell:factor")
+        odd = [part for part in parts if part != part.strip() or not part.isprintable()]
+        if odd:
+            raise TrackTableError(
+                f"{odd[0]!r} in {self.track!r} has blanks around it or characters that cannot be printed; take them out"
+            )
         if self.assay not in ASSAYS:
             raise TrackTableError(
                 f"unknown assay {self.assay!r} in {self.track!r}; known are {', '.join(ASSAYS)} "
@@ -105,9 +113,10 @@ def read_list(path: Path) -> list[TrackModel]:
     Parameters
     ----------
     path : Path
-        Tab-separated, plain or gzipped, with a header: ``track`` and ``model``, perhaps ``description``. A relative
-        file is looked for beside the list. JASPAR's own table of BPNet models will do: of several models of the
-        same factor in the same cell type, the first is taken.
+        Tab-separated, plain or gzipped, with a header: ``track`` and ``model``, perhaps ``description``, which a row
+        may lack where it comes last. Blank lines are skipped. A relative file is looked for beside the list. JASPAR's
+        own table of BPNet models will do: of several models of the same factor in the same cell type, the first is
+        taken.
 
     Raises
     ------
@@ -117,9 +126,10 @@ def read_list(path: Path) -> list[TrackModel]:
     models: dict[str, TrackModel] = {}
     lines: dict[str, int] = {}
     jaspar = set(JASPAR_COLUMNS) <= set(read_header(path, _REMEDY))
-    for line, record in read_records(path, JASPAR_COLUMNS if jaspar else COLUMNS, _REMEDY):
+    for line, record in read_records(path, JASPAR_COLUMNS if jaspar else COLUMNS, _REMEDY, optional=DESCRIPTION):
         try:
-            model = _jaspar_model(record) if jaspar else _listed_model(record, path.parent)
+            source = _source(record["MODEL_URL" if jaspar else "model"].strip(), path.parent)
+            model = _jaspar_model(record, source) if jaspar else _listed_model(record, source)
         except TrackTableError as error:
             raise TrackTableError(f"{path}, line {line}: {error}; {_REMEDY}") from None
         if model.track in models and jaspar:
@@ -134,18 +144,20 @@ def read_list(path: Path) -> list[TrackModel]:
     return list(models.values())
 
 
-def _jaspar_model(record: Mapping[str, str]) -> TrackModel:
-    name = f"{record['BASE_ID']}.{record['VERSION']}"
-    return TrackModel(f"CHIP:{record['CELL_LINE']}:{record['TF_NAME']}", record["MODEL_URL"], f"JASPAR {name}")
-
-
-def _listed_model(record: Mapping[str, str], folder: Path) -> TrackModel:
-    source = record["model"]
-    if not source:
+def _source(text: str, folder: Path) -> str:
+    """Address, or path of a file that lies beside the list unless it says otherwise."""
+    if not text:
         raise TrackTableError("no model")
-    if not is_address(source):
-        source = str(folder / local_path(source))
-    return TrackModel(record["track"], source, record.get("description", ""))
+    return text if is_address(text) else str(folder / local_path(text))
+
+
+def _jaspar_model(record: Mapping[str, str], source: str) -> TrackModel:
+    name = f"{record['BASE_ID']}.{record['VERSION']}"
+    return TrackModel(f"CHIP:{record['CELL_LINE']}:{record['TF_NAME']}", source, f"JASPAR {name}")
+
+
+def _listed_model(record: Mapping[str, str], source: str) -> TrackModel:
+    return TrackModel(record["track"], source, record.get(DESCRIPTION, ""))
 
 
 def parse_addition(text: str) -> TrackModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,43 @@ from chorus_store.plan import PlanOptions
 #: Bytes of a name in any usual file system.
 _LONGEST_NAME = 255
 
+#: What NumPy's seeded streams take.
+_SEEDS = 2**32
+
 _EXAMPLES = """\
 examples:
-  python -m builders.{name} --demo --out demo       the whole chain on a synthetic genome with random weights
-  python -m builders.{name} --part all              everything, resources downloaded once
-  python -m builders.{name} --part all --dry-run    what that would do, take and need
-  python -m builders.{name} --part variants --gpu 1 --shard 2/4
+  {command} --demo --out demo       the whole chain on a synthetic genome with random weights
+  {command} --part all              everything, resources downloaded once
+  {command} --part all --dry-run    what that would do, take and need
+  {command} --part variants --gpu 1 --shard 2/4
                                                     the second quarter of the SNPs on the second GPU
-  python -m builders.{name} --part merge            compact and publish what the shards have scored
+  {command} --part merge            compact and publish what the shards have scored
 """
+
+
+def program_of(oracle: type[Oracle]) -> str:
+    """Module that runs an oracle's command line, or the file of a script.
+
+    Examples
+    --------
+    >>> from builders.legnet import LegNet
+    >>> program_of(LegNet)
+    'builders.legnet'
+    """
+    if oracle.__module__ != "__main__":
+        return oracle.__module__
+    main = sys.modules["__main__"]
+    return main.__spec__.name if main.__spec__ else Path(getattr(main, "__file__", oracle.name)).name
 
 
 def parser_of(oracle: type[Oracle]) -> argparse.ArgumentParser:
     """The parser of an oracle's command line."""
+    program = program_of(oracle)
+    command = f"python {program}" if program.endswith(".py") else f"python -m {program}"
     parser = argparse.ArgumentParser(
-        prog=f"python -m builders.{oracle.name}",
+        prog=command,
         description=f"Build the per-track backgrounds of {oracle.title}: plan → score → compact → publish.",
-        epilog=_EXAMPLES.format(name=oracle.name),
+        epilog=_EXAMPLES.format(command=command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -107,7 +128,7 @@ def _add_inputs(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_model(group: argparse._ArgumentGroup, oracle: type[Oracle]) -> None:
-    group.add_argument("--gpu", type=int, metavar="N", help="run on GPU N; short for --device cuda:N")
+    group.add_argument("--gpu", type=_count, metavar="N", help="run on GPU N; short for --device cuda:N")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda:0, …; default: the first GPU there is, else cpu")
     group.add_argument(
         "--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of the forward pass (default fp32)"
@@ -117,7 +138,7 @@ def _add_model(group: argparse._ArgumentGroup, oracle: type[Oracle]) -> None:
         help=f"sequences per forward pass (default {oracle.default_batch})",
     )  # fmt: skip
     group.add_argument(
-        "--random-weights", type=int, metavar="SEED", help="seeded random weights; the result is marked as a demo"
+        "--random-weights", type=_seed, metavar="SEED", help="seeded random weights; the result is marked as a demo"
     )
     oracle.add_options(group)
 
@@ -126,7 +147,8 @@ def _add_plan(group: argparse._ArgumentGroup, oracle: type[Oracle]) -> None:
     defaults = PlanOptions(**oracle.plan_defaults).to_dict()
     for name, value in defaults.items():
         if isinstance(value, int):
-            group.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=f"default {value:,}")
+            kind = _seed if name.endswith("_seed") else _count
+            group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"default {value:,}")
     group.add_argument(
         "--ccre", action="append", default=[], type=_ccre_count, metavar="CLASS=N",
         help="cCREs of a class, to be repeated; 'all=N' sets every class; default "
@@ -186,6 +208,13 @@ def _positive(text: str) -> int:
     value = _count(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = _count(text)
+    if value >= _SEEDS:
+        raise argparse.ArgumentTypeError(f"{text} is too large for a seed, which is at most {_SEEDS - 1:,}")
     return value
 
 

@@ -223,7 +223,7 @@ class Oracle(ABC):
 
     @classmethod
     def demo_tracks(cls) -> str:
-        """Text of a small track table for ``--demo``; empty if the oracle needs none."""
+        """Text of a small track table for ``--demo``; empty if the oracle takes none, so that --tracks is refused."""
         return ""
 
     @classmethod

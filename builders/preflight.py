@@ -161,7 +161,9 @@ def foresee(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) 
     problems = Problems()
     files = problems.attempt(_files, oracle, args, settings) or {}
     made = problems.attempt(_made, oracle, args, files)
-    expected = _expected(problems, oracle, args, made)
+    expected = Expected(Workload(oracle.expected_tracks))
+    if args.part != "merge":  # which asks nothing of the model
+        expected = _expected(problems, oracle, args, made)
     report = _check_machine(problems, oracle, expected, settings, args.part, files.get("weights"))
     if report is None:  # of what nothing is known there is nothing to foresee
         raise problems.found[0]
@@ -176,7 +178,9 @@ def _files(oracle: type[Oracle], args: argparse.Namespace, settings: Settings) -
 
 def _made(oracle: type[Oracle], args: argparse.Namespace, files: Mapping[str, Path]) -> Oracle | None:
     """The oracle, where that takes no file that is not there; one with a model for each track looks for all of them."""
-    if args.demo or oracle.tracks_per_unit or ("tracks" in oracle.resources(args) and "tracks" not in files):
+    if args.part == "merge" or args.demo or oracle.tracks_per_unit:
+        return None
+    if "tracks" in oracle.resources(args) and "tracks" not in files:
         return None
     return oracle.from_options(args, files.get("tracks"))
 
@@ -209,7 +213,7 @@ def _check_machine(
     if any(work["units"] for work in report["work"].values()):
         problems.attempt(requirements.scoring_memory, report)
         if weights is not None:
-            problems.attempt(requirements.gpu_memory, weights, settings.device)
+            problems.attempt(requirements.gpu_memory, oracle, weights, settings.device)
     if merging:
         problems.attempt(require_options, settings)
         problems.attempt(requirements.compaction_memory, oracle, workload, settings)

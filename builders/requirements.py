@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from builders import estimate, memory
-from builders.estimate import existing
+from builders.estimate import SCORING, existing
 from builders.oracle import Oracle, Workload
 from builders.settings import Settings
 from chorus_store import layout
@@ -78,14 +78,14 @@ def space(report: Mapping[str, Any], folder: Path) -> None:
 
 
 def scoring_memory(report: Mapping[str, Any]) -> None:
-    """Compare the units of work that are in memory at a time with what is available.
+    """Compare the units of work and the batches that are in memory at a time with what is available.
 
     Raises
     ------
     MemoryBudgetError
         It is not enough.
     """
-    _require_memory("scoring (besides the model)", report["peak_memory_bytes"]["scoring, besides the model"], "--block")
+    _require_memory("scoring (besides the model)", report["peak_memory_bytes"][SCORING], "--block or --batch")
 
 
 def compaction_memory(oracle: type[Oracle], workload: Workload, settings: Settings) -> None:
@@ -114,8 +114,10 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
 
 
-def gpu_memory(weights: Path, device: str) -> None:
+def gpu_memory(oracle: type[Oracle], weights: Path, device: str) -> None:
     """Compare the size of the weights with the free memory of the GPU, where that is known.
+
+    Of an oracle with one model per track only one file is in memory at a time, so the largest one counts.
 
     Raises
     ------
@@ -123,10 +125,13 @@ def gpu_memory(weights: Path, device: str) -> None:
         The weights alone do not fit.
     """
     files = weights.rglob("*") if weights.is_dir() else [weights]
-    size, free = sum(file.stat().st_size for file in files if file.is_file()), memory.free_on_gpu(device)
+    sizes, free = [file.stat().st_size for file in files if file.is_file()], memory.free_on_gpu(device)
+    one_by_one = oracle.tracks_per_unit is not None
+    size = max(sizes, default=0) if one_by_one else sum(sizes)
+    what = "the largest model alone takes" if one_by_one else "the weights alone take"
     if free is not None and size > free:
         raise DeviceMemoryError(
-            f"{device} has {_size(free)} of memory free and the weights alone take {_size(size)}; take another GPU "
+            f"{device} has {_size(free)} of memory free and {what} {_size(size)}; take another GPU "
             "(--gpu), or end what holds the memory of this one"
         )
 

@@ -47,7 +47,8 @@ class Sei(Oracle):
     Raises
     ------
     InputError
-        A value that is not among those above, or names are needed and not given.
+        A value that is not among those above, names are needed and not given, or no histone is among the names
+        where histones are rescaled.
 
     Examples
     --------
@@ -89,6 +90,12 @@ class Sei(Oracle):
         if names is None and (profiles or rescale_histones):
             raise InputError("profiles and rescaled histones need the names of the profiles (--tracks)")
         self._names = None if names is None else list(names)
+        self._histones = sei_tracks.histone_channels(self._names) if self._names and rescale_histones else None
+        if rescale_histones and not self._histones:
+            raise InputError(
+                f"none of the {len(names or ())} names is of a histone profile, so there is nothing to rescale; leave "
+                "out --rescale-histones, or give names of histone marks too (--tracks)"
+            )
         self._with_profiles = profiles
         self.strands = strands
         self.encoding = Encoding(unknown=n_value)
@@ -120,8 +127,7 @@ class Sei(Oracle):
     @classmethod
     def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Sei:
         """Make the oracle of the command line; see `Oracle.from_options`."""
-        if args.rescale_histones and args.batch % 2:
-            raise InputError(f"--rescale-histones takes alleles in pairs: --batch must be even, not {args.batch}")
+        cls._require_pairs(args)
         names, size = None if tracks is None else sei_tracks.read_names(tracks), sizes.asked(args)
         if names is not None and tracks is not None and size == "full":
             sei_tracks.check_number(names, tracks)
@@ -134,6 +140,11 @@ class Sei(Oracle):
             size=size,
         )
 
+    @staticmethod
+    def _require_pairs(args: argparse.Namespace) -> None:
+        if args.rescale_histones and args.batch % 2:
+            raise InputError(f"--rescale-histones takes alleles in pairs: --batch must be even, not {args.batch}")
+
     @classmethod
     def demo_tracks(cls) -> str:
         """Names of profiles of every layer."""
@@ -142,6 +153,7 @@ class Sei(Oracle):
     @classmethod
     def workload(cls, args: argparse.Namespace) -> Workload:
         """Classes, and profiles where they are asked for; twice the passes for both strands."""
+        cls._require_pairs(args)
         n_profiles = N_PROFILES if args.profiles else 0
         return Workload(len(CLASS_NAMES) + n_profiles, 2 if args.strands == "mean" else 1)
 
@@ -191,7 +203,7 @@ class Sei(Oracle):
             self.size,
             self.encoding,
             both_strands=self.strands == "mean",
-            histones=sei_tracks.histone_channels(self._names) if self._names and self.rescale_histones else None,
+            histones=self._histones,
         )
         backend.load(weights, device=device, precision=precision, seed=seed)
         self._backend = backend

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chorus_store import naming
 from chorus_store.layout import Kind
 from chorus_store.plan import PlanOptions
 from chorus_store.publish import PublishOptions
@@ -84,8 +85,8 @@ class Settings:
 
     def store_path(self, oracle: str) -> Path:
         """Where the store of an oracle is."""
-        return self.folder / f"{oracle}{'_demo' if self.demo else ''}.zarr"
+        return self.folder / naming.store_name(oracle, self.demo)
 
     def npz_path(self, oracle: str) -> Path:
         """Where the NPZ of an oracle is; a demo never takes the canonical name."""
-        return self.folder / f"{oracle}{'_demo' if self.demo else ''}_pertrack.npz"
+        return self.folder / naming.npz_name(oracle, self.demo)

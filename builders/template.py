@@ -1,7 +1,5 @@
 """A complete oracle to start from: a scan for a few motifs, its weights in a NumPy file (docs/new-oracle.md)."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,14 +30,17 @@ class MotifScanner(Oracle):
     )
 
     @classmethod
-    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> MotifScanner:
+    def from_options(cls, args: argparse.Namespace, tracks: Path | None) -> Oracle:
         """No options, no track table."""
         return cls()
 
     def load(self, weights: Path | None, *, device: str = "cpu", precision: str = "fp32", seed: int = 0) -> None:
         """Motifs from an ``.npy`` file, or drawn from the seed."""
         drawn = np.random.default_rng(seed).standard_normal(SHAPE, np.float32)
-        self.motifs = drawn if weights is None else np.load(weights, allow_pickle=False)
+        try:
+            self.motifs = drawn if weights is None else np.array(np.lib.format.open_memmap(weights, "r"), np.float32)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{weights} is no .npy file of numbers (--weights): {error}") from error
         if self.motifs.shape != SHAPE:
             raise WeightsError(f"{weights} has motifs of shape {self.motifs.shape}, not {SHAPE} (--weights)")
 

@@ -40,7 +40,7 @@ class TorchGather:
         Parameters
         ----------
         predict : callable
-            Called once.
+            Called once; not at all where no bin is needed, as of gene expression where no exon is.
         batch : int
             Sequences.
         bins : ndarray of int32, shape (batch, slot), or None
@@ -55,7 +55,7 @@ class TorchGather:
         wanted = self._gather.wanted(batch, bins, exons)
         indices = torch.from_numpy(wanted.indices).to(self._device)
         # A bin of −1 is none; the first is predicted in its place, and left out of the facts.
-        parts = predict(indices.clamp(min=0)).split(wanted.widths, dim=1)
+        parts = self._predicted(predict, indices.clamp(min=0)).split(wanted.widths, dim=1)
         absent = (indices < 0).split(wanted.widths, dim=1)
         exons = wanted.exons
         masked = self._of_exons(parts[2], absent[2], 0.0)
@@ -69,6 +69,11 @@ class TorchGather:
                 torch.nan if exons.slots is None else self._of_exons(parts[3], absent[3], torch.nan)
             )
         return Reduced(statistics, chosen.cpu().numpy(), genes)
+
+    def _predicted(self, predict: Predict, indices: torch.Tensor) -> torch.Tensor:
+        if not indices.shape[1]:  # convolutions refuse emptiness
+            return torch.empty((*indices.shape, self._gather.n_channels), device=self._device)
+        return predict(indices)
 
     def _statistics(self, window: torch.Tensor, masked: torch.Tensor, absent: torch.Tensor) -> FloatArray:
         """Window sums, and means over exon bins."""

@@ -45,8 +45,10 @@ def read_header(path: Path, remedy: str) -> list[str]:
         return next(csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE), [])
 
 
-def read_records(path: Path, columns: Collection[str], remedy: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and columns of every row of a tab-separated table with a header.
+def read_records(
+    path: Path, columns: Collection[str], remedy: str, *, optional: str | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and columns of every row of a tab-separated table with a header; blank lines are skipped.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def read_records(path: Path, columns: Collection[str], remedy: str) -> Iterator[
         Those that it must have.
     remedy : str
         End of every error message: what to give instead.
+    optional : str, optional
+        A column that a row may lack where it is the last; it is empty there.
 
     Raises
     ------
@@ -68,6 +72,10 @@ def read_records(path: Path, columns: Collection[str], remedy: str) -> Iterator[
         if missing:
             raise TrackTableError(f"{path}, line 1: no column {', '.join(missing)}; {remedy}")
         for record in reader:
+            if not any(field.strip() for field in record):
+                continue
+            if header[-1] == optional and len(record) == len(header) - 1:
+                record.append("")
             if len(record) != len(header):
                 raise TrackTableError(
                     f"{path}, line {reader.line_num}: {len(record)} columns, not {len(header)}; {remedy}"

@@ -114,7 +114,7 @@ def _attempt(file: Path, claim: bytes) -> Holder | None:
 
 
 def _take_over(file: Path, aside: Path) -> Holder | None:
-    with _alone(file.parent):
+    with alone(file.parent):
         holder = live(file, aside.stat().st_mtime)
         if holder is None:
             aside.replace(file)
@@ -151,8 +151,8 @@ def now_on(folder: Path) -> float:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time, where the file system has locks; where it has none two may take over the same claim."""
+def alone(folder: Path) -> Iterator[None]:
+    """One process (or thread) at a time does what is inside, of all that name the folder; any where it has no locks."""
     if sys.platform == "win32":
         yield
         return
@@ -167,7 +167,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def tidy(folder: Path) -> None:
     """Remove claims that are nobody's, and the folder with the last one."""
-    with _alone(folder):
+    with alone(folder):
         now = now_on(folder)
         for file in folder.iterdir():
             with suppress(FileNotFoundError):

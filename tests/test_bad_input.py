@@ -26,6 +26,11 @@ from tests import tiny
 from tests.disks import remount, tmpfs
 from tests.test_splits import contents
 
+SEEDS = (
+    "--random-weights",
+    *(f"--{name}-seed" for name in ("variant", "random", "ccre", "tss", "gene-body", "bin")),
+)
+
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
@@ -113,6 +118,23 @@ def test_an_existing_store_of_another_plan(inputs: Inputs, tmp_path: Path, capsy
     rewrite(inputs.gtf or Path(), lambda text: text + "\n")
     refused(capsys, tiny.arguments(inputs, out), "genes is", "--out")
     assert contents(out) == before
+
+
+class FailsAtOnce(tiny.TinyOracle):
+    def reduce(self, codes: Codes, bins: Mapping[int, BinArray] | None = None) -> Reduced:
+        raise RuntimeError("the device fell off the bus")
+
+
+def test_a_store_in_which_nothing_is_scored_may_be_removed(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, advice = tmp_path / "out", "nothing has been scored yet"
+    refused(capsys, tiny.arguments(inputs, out), "fell off the bus", oracle=FailsAtOnce)
+    refused(capsys, tiny.arguments(inputs, out, "--batch", "3"), "batch is 4, asked for 3", advice)
+    for more in (["--part", "variants"], [], ["--discard-facts"]):
+        assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out, *more)) == 0
+        assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, out, "--batch", "3")) == 2
+        assert "batch is 4, asked for 3" in (said := capsys.readouterr().err) and advice not in said
 
 
 def test_an_existing_store_of_another_oracle(
@@ -262,6 +284,9 @@ def test_too_little_memory_names_the_option(inputs: Inputs, tmp_path: Path, caps
         (["--part", "everything"], "invalid choice"),
         (["--n-variants", "-1"], "negative|expected one argument"),
         (["--batch", "0"], "at least 1"),
+        (["--gpu", "-1"], "--gpu: -1 is negative"),
+        *[([option, "-1"], f"{option}: -1 is negative") for option in SEEDS],
+        *[([option, str(2**32)], f"{option}: {2**32} is too large for a seed.* 4,294,967,295") for option in SEEDS],
     ],
 )
 def test_bad_options_are_usage_errors(arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,10 +302,20 @@ def test_bad_options_are_usage_errors(arguments: list[str], pattern: str, capsys
         (["--gpu", "0", "--device", "cpu"], "exclude"),
         (["--ccre", "PSL=3"], "unknown cCRE class 'PSL'"),
         (["--random-weights", "1", "--weights", "w.pt"], "exclude"),
+        *[
+            (["--device", name], f"'{name}' names no device; give cpu")
+            for name in ("cuda:abc", "cpu:-1", "cuda:", ":1")
+        ],
+        (["--tracks", "table.txt"], "Tiny takes no track table; leave out --tracks table.txt"),
     ],
 )
 def test_contradictions_are_errors(arguments: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, arguments, pattern)
+
+
+def test_the_largest_seeds(inputs: Inputs, tmp_path: Path) -> None:
+    seeds = [text for option in SEEDS for text in (option, str(2**32 - 1))]
+    assert cli.run(tiny.TinyOracle, tiny.arguments(inputs, tmp_path / "out", *seeds)) == 0
 
 
 def test_weights_of_the_wrong_shape(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from builders.reduction import reduce_arrays
 from builders.resources import RESOURCES
 from chorus_store import layout
 from chorus_store.errors import BackendUnavailableError, InputError, ModelError, TrackTableError, WeightsError
+from chorus_store.exon_bins import ExonBins
 from chorus_store.layout import Kind
 from chorus_store.plan import Plan
 from chorus_store.sequence import Codes, decode, one_hot
@@ -131,6 +132,14 @@ def test_facts_are_those_of_the_full_prediction(oracle: Borzoi) -> None:
     np.testing.assert_allclose(facts, found.statistics, rtol=1e-6)
     assert (np.ptp(np.nan_to_num(facts), axis=1) > 0.1).all(), "tracks differ"
     assert (np.abs(facts[2] / facts[0] - 1) > 1e-4).all(), "sequences differ"
+
+
+def test_expression_alone_is_nothing_where_no_exon_is() -> None:
+    """No bin of the head is needed, and the means are 0 / 0."""
+    alone = Borzoi(tracks().select(np.array(RNA)), size="small")
+    alone.load(None)
+    found = alone.reduce(random_codes(2), None, Exons(ExonBins.none(2)))
+    np.testing.assert_array_equal(found.statistics, np.full((2, 2), np.nan, np.float32))
 
 
 def test_one_base_changes_every_layer(oracle: Borzoi) -> None:

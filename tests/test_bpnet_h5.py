@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders.model_list import Family
+from builders import model_files
+from builders.model_list import Family, TrackModel
 from chorus_store.errors import WeightsError
 from chorus_store.sequence import one_hot
 from tests.bpnet_files import chip_layers, chrombpnet_layers, write_h5
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra chrombpnet)")
-pytest.importorskip("h5py", reason="h5py is not installed (extra chrombpnet)")
+h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra chrombpnet)")
 
 from builders.bpnet_h5 import read_h5  # noqa: E402
 from builders.bpnet_torch import BPNet, load_h5  # noqa: E402
@@ -170,9 +171,36 @@ def test_a_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
 @pytest.mark.parametrize("content", [b"not HDF5 at all", b"PK\x03\x04 a .keras archive"])
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.h5").write_bytes(content)
-    for path in (tmp_path / "model.h5", tmp_path, tmp_path / "absent.h5"):
+    for path in (tmp_path / "model.h5", tmp_path / "absent.h5"):
         with pytest.raises(WeightsError, match="cannot be read as HDF5"):
             read_h5(path)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "unpacked/fold_0").mkdir(parents=True)
+    files = model_files.located([TrackModel("ATAC:K562", str(tmp_path / "unpacked"))], None, offline=True)
+    with pytest.raises(WeightsError, match=r"unpacked is a folder in which there is no \.h5 file; give the \.h5 of"):
+        load_h5(files["ATAC:K562"], "accessibility", CPU)
+
+
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [
+        ("text", r"object, shape \(\)"),
+        (np.array([b"text"]), r"\|S4, shape \(1,\)"),
+        (h5py.Empty("f"), "float32, shape None"),
+        (np.zeros((21, 4, 0), np.float32), r"shape \(21, 4, 0\)"),
+        (np.float32(1), r"float32, shape \(\)"),
+        (np.zeros(3, [("a", "f4"), ("b", "f4")]), r"shape \(3,\)"),
+        (np.zeros((21, 4, 4), np.complex64), "complex64"),
+        (np.zeros((21, 4, 4), bool), "bool"),
+    ],
+)
+def test_weights_that_are_no_real_numbers_are_named(tmp_path: Path, values: Any, finding: str) -> None:
+    layers = chrombpnet_layers(0)
+    layers["wo_bias_bpnet_1st_conv"]["kernel"] = values
+    with pytest.raises(WeightsError, match=rf"model\.h5 .*kernel:0 is no array of real numbers: .*{finding}"):
+        load_h5(write_h5(tmp_path / "model.h5", layers), "accessibility", CPU)
 
 
 def change(layers: dict[str, Any], **renamed: str) -> dict[str, Any]:

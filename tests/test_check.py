@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from builders import check, demo, template
 from builders.template import MotifScanner
 from chorus_store import npz_file
+from chorus_store.errors import WeightsError
 from tests import tiny
 
 TEMPLATE = Path(template.__file__).read_text()
@@ -138,6 +141,52 @@ def test_the_command(tmp_path: Path) -> None:
             env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
         )  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr) == (0, "Mine: conforms\n", "")
+
+
+def saved(save: Callable[..., None], motifs: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    save(file, motifs)
+    return file.getvalue()
+
+
+MOTIFS = np.zeros(template.SHAPE, np.float32)
+NO_MOTIFS = {
+    "text": b"motifs",
+    "empty": b"",
+    "cut short": saved(np.save, MOTIFS)[:-1],
+    "objects": saved(np.save, MOTIFS.astype(object)),
+    "letters": saved(np.save, np.full(template.SHAPE, "A")),
+    "npz": saved(np.savez, MOTIFS),
+}
+
+
+@pytest.mark.parametrize("kind", [*NO_MOTIFS, "folder", "absent"])
+def test_weights_that_are_no_array_of_numbers(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "motifs.npy"
+    if kind == "folder":
+        file.mkdir()
+    elif kind != "absent":
+        file.write_bytes(NO_MOTIFS[kind])
+    with pytest.raises(WeightsError, match=r"motifs\.npy is no \.npy file of numbers \(--weights\): "):
+        MotifScanner().load(file)
+
+
+def test_an_oracle_of_ones_own_goes_by_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "my_oracle.py"
+    file.write_text(TEMPLATE)
+    path = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
+    for command, shown in (([str(file)], "python my_oracle.py"), (["-m", "my_oracle"], "python -m my_oracle")):
+        done = subprocess.run(
+            [sys.executable, *command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True, env=path
+        )
+        assert done.stdout.startswith(f"usage: {shown} [-h]") and f"  {shown} --demo --out demo  " in done.stdout
+        assert "builders.template" not in done.stdout
+        out = tmp_path / command[-1].replace("/", "_")
+        arguments = ["--demo", "--device", "cpu", "--part", "variants", "--out", str(out)]
+        subprocess.run([sys.executable, *command, *arguments], cwd=tmp_path, check=True, env=path)
+        (run,) = (out / "template_demo.zarr/runs").glob("*/zarr.json")
+        recorded = json.loads(run.read_text())["attributes"]["command"]
+        assert recorded == [shown.removeprefix("python ").removeprefix("-m "), *arguments]
 
 
 def test_the_template_builds_a_background_from_its_weights(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.chrombpnet_builds import build, store_of
 from tests.chrombpnet_builds import inputs as inputs  # a fixture
 from tests.chrombpnet_builds import models as models  # a fixture
 
+JASPAR_HEADER = "\t".join(model_list.JASPAR_COLUMNS)
+
 
 @pytest.mark.parametrize(
     ("options", "finding"),
@@ -34,6 +36,14 @@ from tests.chrombpnet_builds import models as models  # a fixture
         (("--tracks", "LIST", "--add", "DNASE:K562=x.h5"), "DNASE:K562 is there twice"),
         (("--tracks", "LIST", "--only", "K652"), "no model for 'K652' (near matches: K562"),
         (("--tracks", "LIST", "--only", "ATACC:HepG2"), "no model for 'ATACC:HepG2' (near matches: ATAC:HepG2"),
+        (
+            ("--add", "ATAC:liver=x.h5", "--only", "K562"),
+            "--only chooses from a list of models; give one (--tracks FILE)",
+        ),
+        (
+            ("--random-weights", "0", "--add", "ATAC:liver=x.h5"),
+            "--add ATAC:liver=x.h5 names a file, and --random-weights takes none",
+        ),
         (("--tracks", "absent.tsv"), "--tracks absent.tsv: there is no such file"),
         (("--tracks", "LIST", "--weights", "absent"), "--weights absent: there is no such file"),
     ],
@@ -60,14 +70,54 @@ def test_bad_options_are_explained(
         ("name\tfile\na\tb\n", "line 1: no column track, model"),
         ("track\tmodel\nATAC:K562\ta.h5\nATAC:K562\tb.h5\n", "line 3: ATAC:K562 is already on line 2"),
         ("track\tmodel\nATAC:K562\t\n", "line 2: no model"),
+        ("track\tmodel\nATAC:K562\t \n", "line 2: no model"),
+        (f"{JASPAR_HEADER}\nBP1\t1\tCTCF\tK562\t\n", "line 2: no model"),
         ("track\tmodel\nATAC:K562\n", "line 2: 1 columns, not 2"),
+        ("track\tmodel\tnote\nATAC:K562\ta.h5\n", "line 2: 2 columns, not 3"),
+        ("track\tmodel\n\nATAC:K562 \ta.h5\n", "line 3: 'K562 ' in 'ATAC:K562 ' has blanks around it"),
+        ("track\tmodel\nCHIP: K562:CTCF\ta.h5\n", "line 2: ' K562' in"),
+        ("track\tmodel\nATAC:K\u200b562\ta.h5\n", "line 2: .* characters that cannot be printed"),
         ("track\tmodel\nCAGE:K562\ta.h5\n", "line 2: unknown assay 'CAGE'"),
     ],
 )
 def test_bad_lists_are_explained(tmp_path: Path, text: str, finding: str) -> None:
-    (tmp_path / "models.tsv").write_text(text)
+    (tmp_path / "models.tsv").write_text(text, encoding="utf-8")
     with pytest.raises(TrackTableError, match=finding):
         model_list.read_list(tmp_path / "models.tsv")
+
+
+def test_lists_by_hand_may_have_blank_lines_and_lack_descriptions(tmp_path: Path) -> None:
+    rows = ("track\tmodel\tdescription", "", "ATAC:left lung\ta.h5", "  \t", "CHIP:K562:β-catenin\t b.h5 \tfold 0", "")
+    (tmp_path / "models.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert model_list.read_list(tmp_path / "models.tsv") == [
+        TrackModel("ATAC:left lung", str(tmp_path / "a.h5")),
+        TrackModel("CHIP:K562:β-catenin", str(tmp_path / "b.h5"), "fold 0"),
+    ]
+
+
+def test_files_of_jaspars_table_lie_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "models.tsv").write_text(f"{JASPAR_HEADER}\nBP1\t1\tCTCF\tK562\tBP1.h5\n")
+    (model,) = model_list.read_list(tmp_path / "models.tsv")
+    assert model == TrackModel("CHIP:K562:CTCF", str(tmp_path / "BP1.h5"), "JASPAR BP1.1")
+
+
+@pytest.mark.parametrize(
+    ("archive", "folder"),
+    [
+        ("ENCFF1.tar.gz", "ENCFF1"),
+        ("ENCFF1.tar", "ENCFF1"),
+        ("ENCFF1.tgz", "ENCFF1"),
+        ("hepatic.target1.tar.gz", "hepatic.target1"),
+        ("A.TAR.GZ", "A"),
+        ("model.target.h5", "model.target.h5"),
+    ],
+)
+def test_an_archive_is_unpacked_into_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: str, folder: str
+) -> None:
+    monkeypatch.setenv("CHORUS_DATA_DIR", str(tmp_path))
+    listed = [TrackModel("ATAC:K562", f"https://models.invalid/2026/{archive}")]
+    assert model_files.located(listed, None, offline=True) == {"ATAC:K562": tmp_path / "chrombpnet" / folder}
 
 
 def test_a_choice_from_the_list(inputs: Inputs, tmp_path: Path, models: Path) -> None:
@@ -119,6 +169,7 @@ def test_the_dry_run_counts_models(
     command = ["--out", str(tmp_path / "out"), "--dry-run", "--json", "--device", "cpu"]
     assert cli.run(ChromBPNet, command) == 0
     published = json.loads(capsys.readouterr().out)
+    assert published["problems"][0].startswith("ChromBPNet needs models")
     assert published["tracks"] == 753
     assert published["work"]["variants"] == {
         "units": 753, "units_of_this_shard": 753, "units_in_all": 753, "positions": 10_000, "sequences": 753 * 20_000,
@@ -134,3 +185,30 @@ def test_the_dry_run_counts_models(
         1,
         16,
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "tracks", "said"),
+    [
+        (("--only", "K562"), 753, ["--only chooses from a list of models"]),
+        (("--random-weights", "0"), 753, ["ChromBPNet needs models"]),
+        (("--part", "merge"), 753, []),
+        (("--demo",), 4, []),
+        (("--demo", "--only", "K562", "--add", "ATAC:liver=-"), 3, []),
+        (("--demo", "--add", "ATAC:liver=x.h5"), 753, ["--add ATAC:liver=x.h5 names a file, and --demo takes none"]),
+    ],
+)
+def test_the_dry_run_says_what_the_build_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], tracks: int, said: list[str]
+) -> None:
+    small = ["--n-variants", "8", "--n-random", "6", "--n-tss", "0", "--ccre", "all=0", "--dry-run", "--json"]
+    assert cli.run(ChromBPNet, ["--out", str(tmp_path), "--device", "cpu", *small, *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["tracks"] == tracks
+    assert [problem[: len(text)] for problem, text in zip(report["problems"], said, strict=True)] == said
+
+
+def test_the_demo_takes_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(ChromBPNet, ["--demo", "--out", str(tmp_path), "--add", "ATAC:liver=x.h5"]) == 2
+    assert "leave out one of them, or add ATAC:liver=- for a track with random weights" in capsys.readouterr().err
+    assert not (tmp_path / "chrombpnet_demo.zarr").exists()

@@ -229,6 +229,19 @@ def test_options_of_a_percentile(
         assert answer["percentile"] == store.chorus.percentile(-0.1, "RNA:00004", **question)
 
 
+@pytest.mark.parametrize("text", ["-1e-3", "-.5", "-2.", "-1E+1", "-3"])
+def test_negative_values_need_no_equals_sign(path: Path, capsys: pytest.CaptureFixture[str], text: str):
+    assert main(["percentile", str(path), "--track", "RNA:00004", "--value", text, "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["value"] == float(text)
+
+
+@pytest.mark.parametrize("module", ["chorus_store", "builders"])
+def test_version(module: str):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"chorus-store {chorus_store.__version__}\n", "")
+
+
 @pytest.mark.filterwarnings("default")
 def test_no_answer_is_null_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = make_store(tmp_path / "enformer.zarr", empty=(3,))
@@ -258,6 +271,7 @@ def test_percentiles_of_a_table(path: Path, tmp_path: Path, capsys: pytest.Captu
         (["--track", "RNA:00004", "--value", "1", "--out", "x"], "give --track and --value"),
         (["x.tsv", "--track", "RNA:00004"], "a TABLE brings its tracks and values"),
         (["x.tsv", "--json"], "leave out --track, --value, --json"),
+        (["--track", "A", "B", "--value", "1"], "if B is no table, repeat --track and --value for more than one"),
         (["x.tsv"], "x.tsv cannot be read (No such file or directory)"),
         (
             ["--track", "RNA:0004", "--value", "1"],

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from builders import cli, devices
+from builders import cli, devices, memory
 from builders.alphagenome import AlphaGenome
 from builders.options import parser_of
+from chorus_store.errors import InputError
 
 GPU = "NVIDIA H100 80GB HBM3"
 
@@ -65,6 +66,23 @@ def test_the_driver_is_asked_where_the_framework_cannot_be(monkeypatch: pytest.M
     assert devices.default_device(framework) == "cuda:0"
     monkeypatch.setattr(shutil, "which", lambda program: None)
     assert devices.default_device(framework) == "cpu"
+
+
+def test_the_parts_of_a_device() -> None:
+    named = {"cpu": ("cpu", 0), "cuda": ("cuda", 0), "cuda:12": ("cuda", 12), "mps": ("mps", 0), "meta": ("meta", 0)}
+    assert {name: devices.parts_of(name) for name in named} == named
+    for name in ("", ":0", "cuda:", "cuda:-1", "cpu:-1", "cuda:abc", "cuda:1:2", "cuda: 1", "cuda:\u0661"):
+        for ask in (devices.parts_of, devices.hardware_of, memory.free_on_gpu):
+            with pytest.raises(InputError, match="names no device; give cpu, cuda"):
+                ask(name)
+
+
+def test_jax_has_no_last_device() -> None:
+    pytest.importorskip("jax")
+    from builders.jax_runtime import JaxRuntime
+
+    with pytest.raises(InputError, match="'cpu:-1' names no device"):
+        JaxRuntime("cpu:-1", "fp32")
 
 
 def test_the_command_line_asks_the_framework_of_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ({**state, stem: state[stem][:, :3]}, r"wrong shape: stem.block.0.weight \(6, 3, 5\) instead of \(6, 4, 5\)"),
         (state_of({**CONFIG, "ef_block_sizes": [8, 12]}), r"main.1.1.block.0.weight \(12, 16, 3\)"),
         ({}, r"missing: .* and \d+ more"),
+        *(
+            ({**state, stem: state[stem].to(dtype)}, f"not floating point: {stem} {name}")
+            for dtype, name in ((torch.int8, "int8"), (torch.bool, "bool"), (torch.complex64, "complex64"))
+        ),
     ]
     for broken, message in cases:
         with pytest.raises(WeightsError, match=message) as caught:
@@ -173,6 +177,11 @@ def test_damaged_and_absent_files_are_named(tmp_path: Path) -> None:
         (json.dumps({**CONFIG, "ef_block_sizes": 8}), "not iterable"),
         (json.dumps({**CONFIG, "pool_sizes": [2]}), "as many pools as blocks"),
         (json.dumps({**CONFIG, "stem_ch": 0}), "positive"),
+        (json.dumps({**CONFIG, "stem_ch": 10**30}), "at most 65,536"),
+        (json.dumps({**CONFIG, "ef_block_sizes": [8, 10**12]}), "at most 65,536"),
+        (json.dumps({**CONFIG, "ef_block_sizes": [], "pool_sizes": []}), "at least one block"),
+        (json.dumps({**CONFIG, "pool_sizes": [20, 12]}), "pools of 20×12 leave nothing of 230 bp"),
+        (json.dumps({**CONFIG, "use_reverse_channel": "false"}), "must be true or false, not 'false'"),
         (None, "No such file"),
     ],
 )

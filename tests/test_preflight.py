@@ -20,11 +20,11 @@ from builders import cli, estimate, memory, requirements
 from builders.options import parser_of
 from builders.settings import Inputs, Settings
 from chorus_store.budget import Sampler
-from chorus_store.errors import InputError, StoreWriteError
+from chorus_store.errors import DeviceMemoryError, InputError, StoreWriteError
 from chorus_store.facts import FactStore
 from chorus_store.genome import Genome
 from chorus_store.publish import PublishOptions
-from tests import tiny
+from tests import tiny, tiny_models
 from tests.disks import remount, tmpfs
 from tests.npz_files import background, save
 from tests.test_bad_input import rewrite
@@ -272,18 +272,28 @@ def test_control_groups_of_version_1_and_of_containers(tmp_path: Path) -> None:
     assert memory.available(membership, tmp_path) == 2000
 
 
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets what the driver's program does, in a shell: a stand-in, because there need be no GPU."""
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def does(script: str) -> None:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    return does
+
+
 @pytest.mark.parametrize(("visible", "device", "asked"), [(None, "cuda:1", "1"), ("GPU-7,3", "cuda:0", "GPU-7")])
 def test_weights_that_the_gpu_has_no_room_for(
     inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    visible: str | None, device: str, asked: str,
+    driver: Callable[[str], None], visible: str | None, device: str, asked: str,
 ) -> None:  # fmt: skip
-    """The driver's program is a stand-in here; it has no memory left on the GPU that is asked for."""
-    program = tmp_path / "bin/nvidia-smi"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n[ "$1" = "--id={asked}" ] && echo 1 || echo 80000\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    """There is no memory left on the GPU that is asked for."""
+    driver(f'[ "$1" = "--id={asked}" ] && echo 1 || echo 80000')
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     weights = tmp_path / "weights.pt"
@@ -291,8 +301,20 @@ def test_weights_that_the_gpu_has_no_room_for(
     arguments = tiny.arguments(inputs, tmp_path / "out", "--weights", str(weights), "--device", device)
     (found,) = problems(capsys, arguments)
     assert f"{device} has 1.0 MiB of memory free and the weights alone take 3.0 MiB" in found
-    program.write_text("#!/bin/sh\necho '[N/A]'\n")
+    driver("echo '[N/A]'")
     assert cli.run(Loaded, arguments) == 0, "what is not known is no problem"
+
+
+def test_of_models_that_run_one_at_a_time_the_largest_must_fit(tmp_path: Path, driver: Callable[[str], None]) -> None:
+    driver("echo 2")
+    for number in range(4):
+        (tmp_path / f"{number}.h5").write_bytes(bytes(2**20))
+    requirements.gpu_memory(tiny_models.TinyModels, tmp_path, "cuda:0")
+    with pytest.raises(DeviceMemoryError, match=r"2\.0 MiB of memory free and the weights alone take 4\.0 MiB"):
+        requirements.gpu_memory(tiny.TinyOracle, tmp_path, "cuda:0")
+    (tmp_path / "9.h5").write_bytes(bytes(3 * 2**20))
+    with pytest.raises(DeviceMemoryError, match=r"the largest model alone takes 3\.0 MiB; take another GPU"):
+        requirements.gpu_memory(tiny_models.TinyModels, tmp_path, "cuda:0")
 
 
 def test_a_dry_run_names_a_file_that_is_not_there(
@@ -302,6 +324,18 @@ def test_a_dry_run_names_a_file_that_is_not_there(
     assert cli.run(Loaded, arguments) == 0
     assert "no.fa: there is no such file" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_memory_does_not_hold(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = tiny.arguments(inputs, out, "--batch", "10_000_000_000")
+    (found,) = problems(capsys, arguments)
+    wanted = 6 * 10**10 * 2048 / 2**30
+    assert f"takes {wanted:,.1f} GiB of memory" in found and "use a lower --block or --batch" in found
+    assert cli.run(Loaded, [*arguments, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == [found]
+    assert not out.exists()
+    assert cli.run(Loaded, tiny.arguments(inputs, out)) == 0
 
 
 def test_rows_of_the_plan_are_compared_evenly(inputs: Inputs, tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ plans = st.fixed_dictionaries(
     | {name: st.integers(1, 10**8) for name in ("variant_margin_bp", "random_margin_bp", "bin_slots", "batch", "block")}
     | {"ccre": st.dictionaries(st.sampled_from(CCRE_CLASSES), numbers).map(lambda counts: list(counts.items()))}
     | {"precision": st.sampled_from(["fp32", "tf32", "bf16"]), "codec": st.sampled_from(["blosc", "pcodec"])}
-    | {"random_weights": st.integers(-5, 5), "demo": st.booleans(), "discard_facts": st.booleans()}
+    | {"random_weights": st.integers(0, 2**32 - 1), "demo": st.booleans(), "discard_facts": st.booleans()}
 )
 
 

@@ -9,6 +9,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from chorus_store.errors import InputError, MissingResourceError
 from tests.http_site import Site
 from tests.http_site import site as site  # a fixture
 
+ROOT = Path(__file__).resolve().parents[1]
 GENOME = b">chr20\n" + b"ACGT" * 50_000 + b"\n"
 
 
@@ -245,6 +248,23 @@ def test_a_damaged_ledger_is_named(publish: Publish, data: Path) -> None:
     (data / "observed.json").write_text("{")
     with pytest.raises(InputError, match=r"observed\.json is damaged"):
         resolve({"gtf": "genes.gtf"})
+
+
+def test_processes_that_download_at_once_record_all_of_it(data: Path) -> None:
+    """Each of four records twenty files of its own, as fast as it can."""
+    data.mkdir()
+    body = """if True:
+        import pathlib, sys
+        from builders import fetch, ledger
+        folder = pathlib.Path(sys.argv[1])
+        for number in range(20):
+            file = folder / f"{sys.argv[2]}-{number:02d}"
+            file.touch()
+            ledger.remember(folder, fetch.Resource("", "https://x.invalid", file.name, "", ""), file, None)
+    """
+    workers = [subprocess.Popen([sys.executable, "-c", body, data, str(number)], cwd=ROOT) for number in range(4)]
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    assert sorted(ledger.read(data)) == [f"{worker}-{number:02d}" for worker in range(4) for number in range(20)]
 
 
 def test_given_files_are_used_as_they_are(site: Site, publish: Publish, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_what_cannot_be_run(oracle: Sei) -> None:
         ({"n_value": 0.5}, "0.5 is not one of 0.0, 0.25"),
         ({"profiles": True}, "need the names"),
         ({"rescale_histones": True}, "need the names"),
+        ({"rescale_histones": True, "names": NAMES[:3]}, "none of the 3 names is of a histone profile"),
     ):
         with pytest.raises(InputError, match=message):
             Sei(**options)  # type: ignore[arg-type]
@@ -368,4 +369,10 @@ def test_an_estimate_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         reports.append(json.loads(capsys.readouterr().out))
     assert [report["tracks"] for report in reports] == [40, 21_947, 40]
     assert reports[0]["work"]["baselines"]["positions"] == 29_500
+    assert not reports[0]["problems"]
+    pairs = ["--out", str(tmp_path), "--dry-run", "--json", "--rescale-histones", "--batch", "1"]
+    for options in ([], ["--demo"]):
+        assert cli.run(Sei, [*pairs, *options]) == 0
+        (problem,) = json.loads(capsys.readouterr().out)["problems"]
+        assert problem == "--rescale-histones takes alleles in pairs: --batch must be even, not 1"
     assert reports[2]["seconds_per_sequence"] == 2 * reports[0]["seconds_per_sequence"] > 0
