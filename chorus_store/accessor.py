@@ -34,7 +34,8 @@ class ChorusAccessor:
 
     All methods take values and tracks in the same forms. Values are a number, an array or a DataArray of any
     shape, float32 or float64, in memory or backed by dask (then the answer is lazy too). A DataArray with a
-    ``track`` coordinate is aligned by label: any tracks, in any order. Otherwise ``track`` names the tracks: one for
+    ``track`` coordinate is aligned by label: any tracks, in any order; so is a DataFrame or Series whose columns or
+    index hold tracks. Otherwise ``track`` names the tracks: one for
     all values; or several, which go along the ``track`` dimension of a DataArray (a new one, put last, where it has
     none) or along the last axis of an array, and a single number is asked of each; by default all tracks of the
     dataset. Identifiers may be spelt as `chorus_store.matching.find` accepts them.
@@ -54,8 +55,9 @@ class ChorusAccessor:
     TrackNotFoundError
         By every method: no such track; names near matches.
     InputError
-        By every method: no such CDF in this dataset, an option out of its range, values whose shape does not fit the
-        tracks, or ``track`` given although the values name their tracks.
+        The dataset is a selection of quantiles. By every method: no such CDF in this dataset, an option out of its
+        range, values that are no numbers or whose shape does not fit the tracks, labels that are no str, or ``track``
+        given although the values name their tracks.
     CorruptStoreError
         By every method: rows that were asked for are damaged or missing.
     """
@@ -63,6 +65,7 @@ class ChorusAccessor:
     def __init__(self, dataset: xr.Dataset) -> None:
         if "schema" in dataset.attrs:
             check_version(dataset.attrs)
+        _require_all_quantiles(dataset)
         self._dataset = dataset
 
     def __repr__(self) -> str:
@@ -132,7 +135,7 @@ class ChorusAccessor:
         Parameters
         ----------
         p : float, array_like or DataArray
-            Percentiles as `percentile` answers them: in [0, 1], or [−1, 1] where signed; NaN outside.
+            Percentiles as `percentile` answers them: in [0, 1], or [−1, 1] where signed; others are an InputError.
         track, cdf, signed
             As in `percentile`.
 
@@ -198,9 +201,9 @@ class ChorusAccessor:
         values, track
             As in `percentile`.
         floor, peak : float
-            Quantiles, in [0, 1].
+            Quantiles, in [0, 1]; the floor below the peak.
         max_value : float
-            Answers are clipped to [0, max_value], or [−max_value, max_value] where signed.
+            Above 0. Answers are clipped to [0, max_value], or [−max_value, max_value] where signed.
         log : bool
             Rescale log1p of values and anchors, both first raised to 0.
         signed : bool, optional
@@ -214,6 +217,11 @@ class ChorusAccessor:
         """
         if not (0 <= floor <= 1 and 0 <= peak <= 1):
             raise InputError(f"floor and peak are quantiles, from 0 to 1, not {floor} and {peak}")
+        if not (floor < peak and max_value > 0):
+            raise InputError(
+                f"floor={floor}, peak={peak} and max_value={max_value} make no scale: give a floor below the peak, and "
+                "a max_value above 0"
+            )
         kernel = partial(_rescale, floor=floor, peak=peak, max_value=max_value, log=log)
         query = Query(self._dataset, values, track)
         signs = query.signed("effect", signed)
@@ -245,13 +253,14 @@ class ChorusAccessor:
         0.000995
         """
         query = Query(self._dataset, p, track)
+        signs = query.signed(cdf, signed)
         names = (f"{cdf}_retained", f"{cdf}_count")
         known = next((name for name in names if name in self._dataset.variables), names[1])
         answer = xr.apply_ufunc(
             lookup.standard_error,
             query.values,
             query.column(known),
-            query.signed(cdf, signed),
+            signs,
             dask="parallelized",
             output_dtypes=[np.float64],
             keep_attrs=False,
@@ -305,6 +314,20 @@ class ChorusAccessor:
         return query.like_given(query.answer(cdf, kernel, query.signed(cdf, signed)), name)
 
 
+def _require_all_quantiles(dataset: xr.Dataset) -> None:
+    """Refuse rows that are not a whole CDF: their ranks would be divided by the wrong number."""
+    rows = [dataset.variables[name] for cdf in CDFS if (name := f"{cdf}_cdf") in dataset.variables]
+    grid = dataset.variables.get("quantile")
+    whole = all("quantile" in row.dims for row in rows)
+    if rows and grid is not None and whole:
+        whole = grid.size > 1 and np.allclose(grid.values, np.linspace(0, 1, grid.size), rtol=0, atol=1e-6)
+    if not whole:
+        raise InputError(
+            "this dataset has some quantiles of its backgrounds alone, not equal steps from 0 to 1: select tracks, not "
+            "quantiles"
+        )
+
+
 def _percentile(
     values: FloatArray, rows: RowArray, index: Indices, labels: Labels, signed: Flags, *, method: Method, absolute: bool
 ) -> FloatArray:
@@ -315,6 +338,10 @@ def _percentile(
 
 
 def _quantile(p: FloatArray, rows: RowArray, index: Indices, labels: Labels, signed: Flags) -> FloatArray:
+    lowest = np.where(signed, -1, 0).reshape(-1, *[1] * (p.ndim - 1))
+    outside = p[(p < lowest) | (p > 1)]
+    if outside.size:
+        raise InputError(f"{outside[0]:g} is no percentile: p is from 0 to 1, or −1 to 1 where signed; 0.95, not 95")
     return lookup.quantile(p, rows, index, signed=signed)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ import xarray as xr
 
 from chorus_store import matching
 from chorus_store.errors import InputError, SchemaError, TrackNotFoundError
+from chorus_store.labelled import labelled, not_an_identifier
+from chorus_store.layout import CDFS
 from chorus_store.lookup import FloatArray, RowArray
 from chorus_store.opening import reading, require_rows
 
@@ -37,11 +39,8 @@ class Query:
     ----------
     dataset : Dataset
         A background, or a selection of its tracks.
-    values : float, array_like or DataArray
-        Any shape. A DataArray with a ``track`` coordinate names its tracks itself.
-    track : str or sequence of str, optional
-        One track for all values, or one per entry of their ``track`` dimension (a new one, put last, where a
-        DataArray or a number has none) or last axis. All tracks of the dataset by default.
+    values, track
+        As `chorus_store.labelled.labelled` takes them.
 
     Attributes
     ----------
@@ -55,13 +54,13 @@ class Query:
     TrackNotFoundError
         No such track; names near matches.
     InputError
-        The shape of the values does not fit the tracks, or both name tracks.
+        Values that are no numbers or do not fit the tracks, labels that are no str, or both name tracks.
     """
 
     def __init__(self, dataset: xr.Dataset, values: Any, track: str | Sequence[str] | None) -> None:
         self._dataset = dataset
         self._given = values
-        self.values = _labelled(values, track, self._variable("track"))
+        self.values = labelled(values, track, self._variable("track"))
         labels = self.values["track"]
         self._labels = np.atleast_1d(labels.values).ravel().astype(object)
         self.rows = xr.DataArray(self._find(self._labels).reshape(labels.shape), dims=labels.dims)
@@ -83,8 +82,17 @@ class Query:
 
     def signed(self, cdf: str, override: bool | None) -> xr.DataArray:
         """Whether each label is signed: in the effect CDF by the store, else no, unless told."""
+        if cdf not in CDFS:
+            raise InputError(
+                f"no background {cdf!r}: cdf is one of {', '.join(CDFS)}; effect is of variants, summary of windows "
+                "(activity), perbin of single bins"
+            )
+        if not (override is None or isinstance(override, bool | np.bool_)):
+            raise InputError(f"signed is True or False, or None for what the store says, not {override!r}")
         if override is None and cdf == "effect":
-            return self.column("signed")
+            # What xarray fills with gaps, as where and merge do, is no longer bool; a track that is one is unsigned.
+            flags = self.column("signed")
+            return flags if flags.dtype == bool else flags.fillna(False).astype(bool)
         return xr.full_like(self.rows, bool(override), dtype=bool)
 
     def answer(self, cdf: str, kernel: Kernel, signed: xr.DataArray, only: xr.DataArray | None = None) -> xr.DataArray:
@@ -159,14 +167,23 @@ class Query:
         if missing.size:
             known = {str(label): row for row, label in enumerate(index)}
             for i in missing:
-                row = matching.find(str(labels[i]), known)
+                if not isinstance(labels[i], str):
+                    raise not_an_identifier(labels[i])
+                row = matching.find(labels[i], known)
                 if row is None:
                     raise TrackNotFoundError(
                         f"no track {labels[i]!r} among the {len(known):,} of this dataset; "
-                        f"{matching.near(str(labels[i]), known)}"
+                        f"{matching.near(labels[i], known, self._described(known))}"
                     )
                 found[i] = row
         return found
+
+    def _described(self, tracks: Iterable[str]) -> dict[str, str]:
+        """Descriptions of the tracks, to their identifiers; an NPZ has identifiers alone."""
+        if "description" not in self._dataset.variables:
+            return {}
+        descriptions = np.atleast_1d(self._variable("description").values).astype(str).tolist()
+        return dict(zip(descriptions, tracks, strict=True))
 
     def _read(self, cdf: str, has_row: xr.DataArray) -> tuple[RowArray, Indices]:
         """Rows of a CDF, and for each label which of them; those in memory are used where they are."""
@@ -230,29 +247,10 @@ def _ask_block(
 
 
 def _with_tracks(variable: xr.Variable) -> xr.Variable:
-    """The variable with a track dimension, also where one track was selected."""
+    """The variable with a track dimension, put first, also where one track was selected."""
     if "track" in variable.dims:
-        return variable
+        return variable if variable.dims[0] == "track" else variable.transpose("track", ...)
     return variable.set_dims({"track": 1, **variable.sizes})  # type: ignore[no-untyped-call,no-any-return]
-
-
-def _labelled(values: Any, track: str | Sequence[str] | None, all_tracks: xr.Variable) -> xr.DataArray:
-    """Values with a ``track`` coordinate: one label for all of them, or one per entry of a dimension."""
-    array = values if isinstance(values, xr.DataArray) else xr.DataArray(values)
-    if "track" in array.coords:
-        if track is not None:
-            raise InputError("the values name their tracks themselves: leave out track=, or drop their coordinate")
-        return array
-    labels = np.asarray(all_tracks.values if track is None else track).tolist()
-    if isinstance(labels, str):
-        return array.assign_coords(track=labels)
-    if array is not values and array.dims:
-        array = array.rename({array.dims[-1]: "track"})
-    if "track" not in array.dims:
-        return array.expand_dims(track=labels, axis=-1)
-    if array.sizes["track"] != len(labels):
-        raise InputError(f"{array.sizes['track']} values along the track axis do not fit {len(labels)} tracks")
-    return array.assign_coords(track=labels)
 
 
 def _warn_of_missing(cdf: str, labels: Labels) -> None:

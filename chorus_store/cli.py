@@ -7,10 +7,12 @@ import csv
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from chorus_store import console, options
 from chorus_store.errors import InputError
+from chorus_store.naming import STANDARD
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,7 +92,8 @@ def _percentile(arguments: argparse.Namespace) -> None:
         )
     if arguments.table is not None and (arguments.track or arguments.value or arguments.json):
         raise InputError(
-            "a TABLE brings its tracks and values, and is answered as a table: leave out --track, --value, --json"
+            "a TABLE brings its tracks and values, and is answered as a table: leave out --track, --value, --json; "
+            f"if {arguments.table} is no table, repeat --track and --value for more than one"
         )
     question = {name: getattr(arguments, name) for name in ("cdf", "method", "signed")}
     with chorus_store.open(arguments.store) as store:
@@ -121,10 +124,11 @@ def _print_answers(store: xr.Dataset, arguments: argparse.Namespace, question: d
 
 def _answer_table(store: xr.Dataset, arguments: argparse.Namespace, question: dict[str, Any]) -> None:
     from chorus_store.percentile_table import rank_table
+    from chorus_store.swap import is_stream
 
     columns = {name: getattr(arguments, name) for name in ("track_column", "value_column")}
     rank_table(store, arguments.table, arguments.out, **question, **columns)
-    if arguments.out:
+    if arguments.out not in (None, STANDARD) and not is_stream(Path(arguments.out)):
         print(arguments.out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -12,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chorus_store.errors import ChorusStoreError
+
+#: What the operating system says where no more can be written: full disk, quota, limit on the size of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EXIT_OK, EXIT_UNEXPECTED, EXIT_ERROR, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -29,9 +33,9 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     Returns
     -------
     int
-        0 done; 1 unexpected error, with its traceback; 2 a `ChorusStoreError`, its message on stderr;
-        130 interrupted. A reader that closes the pipe (``| head``) is no error. What a command returns itself is
-        `EXIT_FINDINGS` (3) where it has found what it was to look for.
+        0 done; 1 unexpected error, with its traceback; 2 a `ChorusStoreError`, or no space for the output, with a
+        message on stderr; 130 interrupted. A reader that closes the pipe (``| head``) is no error. What a command
+        returns itself is `EXIT_FINDINGS` (3) where it has found what it was to look for.
 
     Examples
     --------
@@ -43,7 +47,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         sys.stdout.reconfigure(errors="replace")  # a console that cannot show "→" shows "?"
     try:
         code = main(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except ChorusStoreError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
@@ -54,13 +58,25 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit; that must not fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    except Exception:
-        traceback.print_exc()
-        return EXIT_UNEXPECTED
+    except Exception as error:
+        if not (isinstance(error, OSError) and error.errno in _FULL):
+            traceback.print_exc()
+            return EXIT_UNEXPECTED
+        what = error.filename or "the output"
+        print(f"error: cannot write {what}: {error.strerror}; free some space, and run it again", file=sys.stderr)
+        return EXIT_ERROR
+    finally:
+        _drop_output()
     return code or EXIT_OK
+
+
+def _drop_output() -> None:
+    """Drop what standard output does not take: the interpreter flushes it at exit, which must not fail too."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,10 @@ def draw(comparison: Comparison, path: Path) -> None:
         The file cannot be written.
     """
     name = picture_format(path)
+    picture = io.BytesIO()  # some formats are not written in one go, as a pipe must be
+    plot(comparison).savefig(picture, format=name)
     with written_whole(path) as file:
-        plot(comparison).savefig(file, format=name)
+        file.write(picture.getbuffer())
 
 
 def plot(comparison: Comparison) -> Figure:

@@ -50,7 +50,8 @@ def _variable(array: LazyArray, dims: tuple[str | None, ...]) -> xr.Variable:
     metadata = array.metadata
     # What ``chunks={}`` asks for: Dask blocks are whole files.
     blocks = dict(zip(dims, metadata.shards or metadata.chunks, strict=True))
-    encoding = {"chunks": metadata.chunks, "preferred_chunks": blocks}
+    # A copy that xarray makes has to have every chunk too: one that is missing is damage to `IntactStore`.
+    encoding = {"chunks": metadata.chunks, "preferred_chunks": blocks, "write_empty_chunks": True}
     return xr.Variable(dims, indexing.LazilyIndexedArray(array), dict(metadata.attributes), encoding)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 
 def find(label: str, rows: Mapping[str, int]) -> int | None:
@@ -38,14 +39,26 @@ def find(label: str, rows: Mapping[str, int]) -> int | None:
     return next((rows[spelling] for spelling in spellings if spelling in rows), None)
 
 
-def near(label: str, known: Collection[str]) -> str:
+def near(label: str, known: Iterable[str], described: Mapping[str, str] = MappingProxyType({})) -> str:
     """Hint for an error message: up to three of ``known`` that look like ``label``, else that there is none.
+
+    Parameters
+    ----------
+    label : str
+        As asked for.
+    known : iterable of str
+        What it may have been meant to be.
+    described : mapping of str to str, optional
+        Description to the one of ``known`` that has it; what looks like a description is named too.
 
     Examples
     --------
     >>> near("K526", ["K562", "HepG2"])
     'near matches: K562'
+    >>> near("ctcf:K562", ["ENCFF1", "ENCFF2"], {"CTCF:K562": "ENCFF1"})
+    'near matches: ENCFF1 (CTCF:K562)'
     """
-    folded = {name.casefold(): name for name in known}
-    matches = [folded[name] for name in difflib.get_close_matches(label.casefold(), folded, n=3)]
+    shown = {text.casefold(): f"{name} ({text})" for text, name in described.items()}
+    shown |= {name.casefold(): name for name in known}
+    matches = [shown[text] for text in difflib.get_close_matches(label.casefold(), shown, n=3)]
     return f"near matches: {', '.join(matches)}" if matches else "nothing looks like it"

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from os import fspath
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
 
-from chorus_store import layout, manifest, origins, schema
+from chorus_store import layout, manifest, naming, origins, schema
 from chorus_store.claims import exclusively
 from chorus_store.coverage import covered, require_no_loss
 from chorus_store.durable import put_in_place
@@ -79,7 +78,8 @@ def merge(places: Sequence[Place], out: Place, *, overwrite: bool = False, allow
     Raises
     ------
     InputError
-        Fewer than two places, something is at ``out`` already, tracks that are there twice, or rows that do not fit.
+        Fewer than two places, one of them twice, something is at ``out`` already, tracks that are there twice, or rows
+        that do not fit.
     StoreMismatchError
         Builds of another identity of which one is not published, units that were scored twice with different results,
         or backgrounds that do not go together; see `chorus_store.append.append_from`.
@@ -99,6 +99,9 @@ def merge(places: Sequence[Place], out: Place, *, overwrite: bool = False, allow
     """
     if len(places) < 2:
         raise InputError("give at least two stores to merge")
+    known = [place if is_url(place) else Path(place).resolve() for place in places]
+    if twice := [place for k, place in enumerate(places) if known[k] in known[:k]]:
+        raise InputError(f"{twice[0]} is given twice; give each store once")
     builds = [build for place in places if (build := _build_at(place))]
     if len(builds) == len(places):
         differing = differences(builds)
@@ -197,6 +200,4 @@ def command(arguments: argparse.Namespace) -> None:
         return
     print(f"{arguments.out}: {merged.added:,} units of {len(arguments.stores)} builds, {merged.missing:,} missing")
     if not merged.missing:
-        oracle = FactStore(arguments.out).root["oracle"]["name"]
-        folder = fspath(arguments.out.parent)
-        print(f"publish it with: python -m builders.{oracle} --part merge --out {folder}")
+        print(f"to publish it: {naming.publishing(FactStore(arguments.out).root, arguments.out)}")

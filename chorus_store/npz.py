@@ -19,19 +19,19 @@ import numpy.typing as npt
 import xarray as xr
 from tqdm import tqdm
 
-from chorus_store import opening, origins, schema
+from chorus_store import naming, opening, origins, schema
 from chorus_store.checks.background import check_labels, check_quantiles, check_tracks
 from chorus_store.checks.counts import check_counts, check_sampling
 from chorus_store.checks.findings import Finding
 from chorus_store.checks.rows import RowCheck
 from chorus_store.checks.subject import Subject
 from chorus_store.coverage import covered, require_replaceable
-from chorus_store.errors import ChorusStoreError, CorruptStoreError, SchemaError
+from chorus_store.errors import ChorusStoreError, CorruptStoreError, InputError, SchemaError
 from chorus_store.npz_config import build_config, imported_text
 from chorus_store.npz_contract import BUILD_CONFIG, CDF_KEYS, KEYS, variable_of
 from chorus_store.npz_file import open_npz_file
 from chorus_store.npz_writer import new_archive, write_array, write_cdf
-from chorus_store.swap import written_whole
+from chorus_store.swap import is_stream, written_whole
 
 #: Bytes of a CDF that are held at a time.
 _BLOCK_BYTES = 16 * 2**20
@@ -66,6 +66,8 @@ def export_npz(
     ------
     StoreNotFoundError, SchemaError
         No published store there; see `chorus_store.open`.
+    InputError
+        ``out_path`` is standard output (``-``), a device or a named pipe; an NPZ file is not written in one go.
     CorruptStoreError
         Rows of a CDF are damaged or missing, or anything else that the command ``validate`` would find in them, in
         labels or in counts; the older file stays.
@@ -80,10 +82,12 @@ def export_npz(
     PosixPath('enformer_pertrack.npz')
     """
     out = Path(out_path)
+    if out_path == naming.STANDARD or is_stream(out):
+        raise InputError(f"cannot write an NPZ file to {out_path}: it is no ordinary file; give the name of one")
     if out.exists() and not allow_fewer_tracks:
         require_replaceable(out, covered(store_path))
     with opening.open(store_path) as store, written_whole(out) as file:
-        schema.validate(store.attrs, "store")
+        _require_store(store, store_path)
         subject = Subject(store_path, store, store.attrs)
         # What was imported goes back as it came, whatever its labels and counts are.
         with schema.expected(store_path):
@@ -165,11 +169,14 @@ def default_path(store_path: str | os.PathLike[str]) -> Path:
         As `chorus_store.open`.
     """
     with opening.open(store_path) as store:
-        if "schema" not in store.attrs:
-            raise SchemaError(f"{store_path} is no store but an NPZ file, which needs no export")
-        schema.validate(store.attrs, "store")  # the name of the oracle becomes that of a file
-        demo = "_demo" if store.attrs["demo"] else ""
-        return Path(store_path).with_name(f"{store.attrs['oracle']['name']}{demo}_pertrack.npz")
+        _require_store(store, store_path)  # the name of the oracle becomes that of a file
+        return Path(store_path).with_name(naming.npz_name(store.attrs["oracle"]["name"], store.attrs["demo"]))
+
+
+def _require_store(store: xr.Dataset, place: str | os.PathLike[str]) -> None:
+    if "schema" not in store.attrs:
+        raise SchemaError(f"{place} is an NPZ file already, which needs no export; copy it")
+    schema.validate(store.attrs, "store")
 
 
 def _blocks(subject: Subject, cdf: xr.DataArray, bar: Any) -> Iterator[npt.NDArray[np.float32]]:

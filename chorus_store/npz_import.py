@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from chorus_store import layout, manifest, origins, schema
+from chorus_store import layout, manifest, naming, origins, schema
 from chorus_store.coverage import covered, require_replaceable
 from chorus_store.durable import put_in_place
 from chorus_store.errors import InputError, StoreMismatchError, StoreNotFoundError
@@ -105,6 +105,8 @@ def import_npz(
 def default_path(npz: str | PathLike[str], oracle: str | None = None) -> Path:
     """Where the store goes unless told otherwise: beside the file, as ``{oracle}.zarr``.
 
+    That of a demonstration goes to ``{oracle}_demo.zarr``, where nobody takes it for the real background.
+
     Raises
     ------
     StoreNotFoundError, SchemaError, CorruptStoreError
@@ -113,7 +115,8 @@ def default_path(npz: str | PathLike[str], oracle: str | None = None) -> Path:
         The oracle has no name.
     """
     with open_npz_file(npz) as source:
-        return Path(npz).with_name(f"{_oracle(source, oracle)}.zarr")
+        demo = bool((source.build_config or {}).get("demo"))
+        return Path(npz).with_name(naming.store_name(_oracle(source, oracle), demo))
 
 
 def _oracle(source: NpzFile, given: str | None) -> str:

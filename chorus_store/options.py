@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import chorus_store
 from chorus_store.layout import CDFS
 from chorus_store.lookup import Method
 
@@ -32,7 +34,6 @@ _EXAMPLES = {
 
 A table has a header and, in any columns, a track and a value in each row; tabs or commas separate them. It is answered
 row by row with two more columns, {cdf}_percentile and {cdf}_standard_error, empty where there is no answer.
-A small negative number is written --value=-1e-3.
 """,
     "validate": """\
   python -m chorus_store validate enformer.zarr
@@ -80,6 +81,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
         epilog="examples:\n" + "".join(text.partition("\n")[0] + "\n" for text in _EXAMPLES.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"chorus-store {chorus_store.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_info(commands)
     _add_tracks(commands)
@@ -102,6 +104,8 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    # A number with an exponent is one too, and no option.
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
     return parser
 
 
@@ -153,7 +157,7 @@ def _add_percentile(commands: Any) -> None:
     sign.add_argument("--signed", action="store_true", default=None, help="from -1 to 1, whatever the store says")
     sign.add_argument("--unsigned", action="store_false", dest="signed", help="from 0 to 1, likewise")
     table = parser.add_argument_group("table")
-    table.add_argument("--out", metavar="FILE", help="default: stdout; gzipped if it ends in .gz")
+    table.add_argument("--out", metavar="FILE", help="default: stdout, which is also -; gzipped if it ends in .gz")
     table.add_argument("--track-column", default="track", metavar="NAME", help="default: track")
     table.add_argument("--value-column", default="value", metavar="NAME", help="default: value")
 
@@ -190,7 +194,6 @@ def _add_export(commands: Any) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
         help="default: {oracle}_pertrack.npz beside the store, or {oracle}_demo_pertrack.npz",
     )
     _add_allowance(parser)
@@ -199,7 +202,9 @@ def _add_export(commands: Any) -> None:
 def _add_import(commands: Any) -> None:
     parser = _command(commands, "import", "make a store of a {oracle}_pertrack.npz")
     parser.add_argument("npz", metavar="FILE", help="of any age: with or without counts and provenance")
-    parser.add_argument("--out", metavar="STORE", type=Path, help="default: {oracle}.zarr beside the file")
+    parser.add_argument(
+        "--out", metavar="STORE", type=Path, help="default: {oracle}.zarr beside the file, or {oracle}_demo.zarr"
+    )
     parser.add_argument("--oracle", metavar="NAME", help="default: what the file says, or is called")
     parser.add_argument("--codec", choices=["blosc", "pcodec"], default="blosc", help="of the CDFs (default blosc)")
     parser.add_argument("--force", action="store_true", help="replace a store that was imported before")

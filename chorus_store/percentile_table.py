@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -28,16 +29,19 @@ from chorus_store import matching
 from chorus_store.errors import InputError
 from chorus_store.layout import CDFS
 from chorus_store.lookup import Method
-from chorus_store.swap import written_whole
-
-#: Stands for standard input.
-STDIN = "-"
+from chorus_store.naming import STANDARD
+from chorus_store.swap import refusals, written_whole
 
 _BATCH_ROWS = 100_000
 _GZIP = b"\x1f\x8b"
-#: Texts of a value that is not there, besides ``nan``.
-_MISSING = frozenset(("", "NA"))
-#: Bad rows that a message lists.
+_PIECE_BYTES = 2**20
+#: Texts of a value that is not there, in lower case: those of pandas and R, and the dot of VCF.
+_MISSING = frozenset(("", ".", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
+#: What separates columns where neither tabs nor commas do.
+_OTHERWISE = {";": "semicolons", "|": "bars", " ": "spaces"}
+#: What is written aside until all of it is there, as messages call it.
+_SPOOL = "a temporary file (its folder is TMPDIR)"
+#: Columns, or bad rows, that a message lists.
 _SHOWN = 10
 
 
@@ -60,11 +64,12 @@ def rank_table(
     store : Dataset
         From `chorus_store.open`.
     table : path-like
-        TSV or CSV with a header, plain or gzipped; which, is seen from the contents. ``-`` is standard input. A value
-        may be missing: empty, ``NA`` or ``nan``.
+        TSV or CSV with a header, plain or gzipped; which, is seen from the contents. ``"-"`` is standard input. A
+        value may be missing: empty, ``.``, ``NA``, ``N/A``, ``#N/A``, ``<NA>``, ``nan``, ``NULL`` or ``None``, in any
+        case.
     out : path-like, optional
-        The file to write, gzipped if it ends in ``.gz``; appears whole or not at all. By default standard output,
-        which gets nothing before everything is computed.
+        The file to write, gzipped if it ends in ``.gz``; appears whole or not at all. By default, and
+        as ``"-"``, standard output, which gets nothing before everything is computed.
     cdf, method, signed
         As `chorus_store.accessor.ChorusAccessor.percentile`.
     track_column, value_column : str
@@ -96,10 +101,11 @@ def rank_table(
     """
     added = [f"{cdf}_percentile", f"{cdf}_standard_error"]
     with _on_disk(table) as (path, name):
-        rows = _Rows(path, name, track_column, value_column)
+        known = {track: row for row, track in enumerate(store["track"].values.tolist())}
+        rows = _Rows(path, name, (track_column, value_column), known)
         if clash := [column for column in added if column in rows.header]:
             raise InputError(f"{name} has a column {clash[0]} already; rename it, or leave it out")
-        n_rows, found = _check(rows, store)
+        n_rows, found = _check(rows, known)
         others = [f"{name}_cdf" for name in CDFS if name != cdf]
         background = store.drop_vars(others, errors="ignore").isel(track=found).load()
         with _text_to(out) as file, tqdm(total=n_rows, unit=" rows", disable=not progress or None) as bar:
@@ -123,13 +129,13 @@ def rank_table(
 class _Rows:
     """The rows of a delimited text file, as often as they are wanted."""
 
-    def __init__(self, path: Path, name: str, track_column: str, value_column: str) -> None:
+    def __init__(self, path: Path, name: str, columns: tuple[str, str], known: Mapping[str, int]) -> None:
         self._path, self.name = path, name
         with self._text() as text:
             first = text.readline()
         self.delimiter = "\t" if "\t" in first else ","
         self.header = next(self._records(), (0, []))[1]
-        self.track, self.value = (self._column(label) for label in (track_column, value_column))
+        self.track, self.value = (self._column(label, known) for label in columns)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Line number and fields of every row that is not blank, without the header."""
@@ -145,15 +151,13 @@ class _Rows:
             except csv.Error as error:
                 raise InputError(f"{self.name}, line {reader.line_num}: {error}; correct the quotes there") from error
 
-    def _column(self, label: str) -> int:
-        if self.header.count(label) != 1:
-            found = "two columns" if label in self.header else "no column"
-            there = ", ".join(self.header) or "nothing"
-            raise InputError(
-                f"{self.name} has {found} {label!r}; its header has {there}. "
-                "Name the columns of tracks and values with --track-column and --value-column"
-            )
-        return self.header.index(label)
+    def _column(self, label: str, known: Mapping[str, int]) -> int:
+        if self.header.count(label) == 1:
+            return self.header.index(label)
+        found = "two columns" if label in self.header else "no column"
+        more = f" and {len(self.header) - _SHOWN:,} more" if len(self.header) > _SHOWN else ""
+        there = (", ".join(self.header[:_SHOWN]) or "nothing") + more
+        raise InputError(f"{self.name} has {found} {label!r}; its header has {there}. {_advice(self.header, known)}")
 
     @contextmanager
     def _text(self) -> Iterator[TextIO]:
@@ -169,9 +173,21 @@ class _Rows:
             raise InputError(f"{self.name} cannot be read ({error}); check the file") from error
 
 
-def _check(rows: _Rows, store: xr.Dataset) -> tuple[int, list[int]]:
+def _advice(header: list[str], known: Mapping[str, int]) -> str:
+    """What to do about a table whose header lacks a column."""
+    if len(header) == 1 and (separator := re.search(r"(?<=\S)[;| ](?=\S)", header[0])):
+        return f"Its columns seem to be separated by {_OTHERWISE[separator[0]]}; separate them by tabs or commas"
+    if tracks := [label for label in header if matching.find(label, known) is not None]:
+        others = [label for label in header if label not in tracks][:_SHOWN]
+        return (
+            f"It has columns that are tracks, {tracks[0]} the first: give it a row for each variant and track, in "
+            f"pandas by table.melt({others}, var_name='track', value_name='value')"
+        )
+    return "Name the columns of tracks and values with --track-column and --value-column"
+
+
+def _check(rows: _Rows, known: Mapping[str, int]) -> tuple[int, list[int]]:
     """Count the rows and find their tracks in the store; refuse the table if there is anything wrong with it."""
-    known = {name: row for row, name in enumerate(store["track"].values.tolist())}
     found: dict[str, int] = {}
     bad: list[str] = []
     n_rows = 0
@@ -206,7 +222,11 @@ def _problem(rows: _Rows, fields: list[str], known: Mapping[str, int], found: di
 
 
 def _number(text: str) -> float:
-    return math.nan if text in _MISSING else float(text)
+    if text.strip().lower() in _MISSING:
+        return math.nan
+    if "_" in text or not text.isascii():  # 1_0 and other digits, which Python would take
+        raise ValueError(text)
+    return float(text)
 
 
 def _texts(percentile: float, error: float) -> tuple[object, str]:
@@ -217,32 +237,44 @@ def _texts(percentile: float, error: float) -> tuple[object, str]:
 @contextmanager
 def _on_disk(table: str | PathLike[str]) -> Iterator[tuple[Path, str]]:
     """A table as a file that can be read twice, and its name; what comes through a pipe is copied first."""
-    path, standard_input = Path(table), str(table) == STDIN
-    if path.is_file():
+    path = Path(table)
+    if table != STANDARD and path.is_file():
         yield path, str(path)
         return
-    name = "standard input" if standard_input else str(path)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "table"
-        try:
-            with nullcontext(sys.stdin.buffer) if standard_input else path.open("rb") as pipe, copy.open("wb") as file:
-                shutil.copyfileobj(pipe, file)
-        except OSError as error:
-            raise InputError(f"{name} cannot be read ({error.strerror}); check the path") from error
+    name = "standard input" if table == STANDARD else str(path)
+    with ExitStack() as stack:
+        with refusals(_SPOOL):
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory()), "table")
+            with copy.open("wb") as file:
+                file.writelines(_pieces(None if table == STANDARD else path, name))
         yield copy, name
+
+
+def _pieces(path: Path | None, name: str) -> Iterator[bytes]:
+    """What comes through a pipe, or through standard input, where there is no path."""
+    if path is None and sys.stdin is None:
+        raise InputError(f"{name} is closed; send a table through it, or give the name of a file")
+    try:
+        with path.open("rb") if path else nullcontext(sys.stdin.buffer) as pipe:
+            while piece := pipe.read(_PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror}); check the path") from error
 
 
 @contextmanager
 def _text_to(out: str | PathLike[str] | None) -> Iterator[TextIO]:
     """A text file that becomes ``out``, or goes to standard output, once it is whole."""
-    if out is None:
-        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spool:
+    if out is None or out == STANDARD:
+        with refusals(_SPOOL), tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spool:
             yield spool
             spool.seek(0)
-            shutil.copyfileobj(spool, sys.stdout)
+            with refusals("standard output"):
+                shutil.copyfileobj(spool, sys.stdout)
+                sys.stdout.flush()
         return
     with written_whole(Path(out)) as file:
-        packed = igzip.IGzipFile(fileobj=file, mode="wb", mtime=0) if str(out).endswith(".gz") else nullcontext(file)
+        packed = igzip.IGzipFile("", "wb", fileobj=file, mtime=0) if str(out).endswith(".gz") else nullcontext(file)
         with packed as binary:
             text = io.TextIOWrapper(binary, "utf-8", newline="")
             try:

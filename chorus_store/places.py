@@ -90,7 +90,10 @@ def open_group(place: Place, storage_options: Mapping[str, Any] | None = None) -
         raise CorruptStoreError(f"{name} has no consolidated metadata; copy or publish the store again")
     _require_arrays(name, consolidated_arrays(group), imported=is_imported(group.attrs))
     if is_broken:
-        raise CorruptStoreError(f"{name}/zarr.json is not what was written; copy or publish the store again")
+        raise CorruptStoreError(
+            f"{name}/zarr.json is not what was written; copy or publish the store again. If it is a selection that "
+            "was opened with xr.open_zarr and saved with to_zarr, open with chorus_store.open and save it again"
+        )
     return group
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,27 +38,31 @@ def matching_rows(
     Raises
     ------
     InputError
-        No track has such a value (names near matches), the dataset lacks the variable, or the pattern is not a
-        regular expression.
+        No track has such a value (names near matches), a value is no str, the dataset lacks the variable, or the
+        pattern is not a regular expression.
     """
     rows = np.ones(dataset.sizes["track"], dtype=bool)
     for name, values in wanted.items():
         if values is not None:
-            rows &= _having(dataset, name, [values] if isinstance(values, str) else list(values))
+            several = isinstance(values, Iterable) and not isinstance(values, str)
+            rows &= _having(dataset, name, values if several else [values])
     if pattern is not None:
         rows &= _containing(dataset, pattern)
     return rows
 
 
-def _having(dataset: xr.Dataset, name: str, values: list[str]) -> npt.NDArray[np.bool_]:
+def _having(dataset: xr.Dataset, name: str, values: Iterable[Any]) -> npt.NDArray[np.bool_]:
     if name not in dataset.variables:
         raise InputError(f"this dataset has no {name}: select by another label, or by pattern")
-    column = np.array([str(value).casefold() for value in dataset[name].values.tolist()])
+    texts = _texts(dataset, name)
+    column = np.array([text.casefold() for text in texts])
     rows = np.zeros(column.shape, dtype=bool)
     for value in values:
+        if not isinstance(value, str):
+            raise InputError(f"{name} is a str or a list of them, not {value!r}")
         found = column == value.casefold()
         if not found.any():
-            known = sorted(set(dataset[name].values.tolist()))
+            known = sorted({*texts} - {""})
             listed = f"it is one of {', '.join(known)}" if len(known) <= 12 else matching.near(value, known)
             raise InputError(f"no track has {name} {value!r}; {listed}")
         rows |= found
@@ -67,8 +72,13 @@ def _having(dataset: xr.Dataset, name: str, values: list[str]) -> npt.NDArray[np
 def _containing(dataset: xr.Dataset, pattern: str) -> npt.NDArray[np.bool_]:
     try:
         expression = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise InputError(f"{pattern!r} is not a regular expression: {error}") from error
-    columns = [dataset[name].values.tolist() for name in SEARCHED if name in dataset.variables]
+    columns = [_texts(dataset, name) for name in SEARCHED if name in dataset.variables]
     texts = zip(*columns, strict=True)
     return np.array([any(expression.search(text) for text in texts_of) for texts_of in texts], dtype=bool)
+
+
+def _texts(dataset: xr.Dataset, name: str) -> list[str]:
+    """Labels of the tracks, empty where xarray has put a NaN, as where and merge do."""
+    return [label if isinstance(label, str) else "" for label in dataset[name].values.tolist()]

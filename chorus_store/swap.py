@@ -50,6 +50,9 @@ def remove_stale(path: Path) -> None:
 def written_whole(out: Path) -> Iterator[BinaryIO]:
     """A file beside ``out`` to write to; renamed to ``out`` at the end, removed on any failure.
 
+    A link stays, and what it names is replaced. A device or a named pipe is no file that could be replaced: it is
+    written to as it is.
+
     Raises
     ------
     StoreWriteError
@@ -57,8 +60,13 @@ def written_whole(out: Path) -> Iterator[BinaryIO]:
     """
     if out.is_dir():
         raise StoreWriteError(f"cannot write {out}: it is a folder; give the name of a file")
-    partial = aside_name(out)
+    if is_stream(out):
+        with refusals(out), out.open("wb") as stream:
+            yield stream
+        return
     with refusals(out):
+        out = out.resolve()
+        partial = aside_name(out)
         remove_stale(out)
         try:
             with partial.open("wb") as file:
@@ -71,12 +79,17 @@ def written_whole(out: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
+def is_stream(path: Path) -> bool:
+    """Whether there is a device, a named pipe or a socket at a path: what is neither replaced nor read twice."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 @contextmanager
-def refusals(out: Path) -> Iterator[None]:
+def refusals(out: Path | str) -> Iterator[None]:
     """Turn the operating system's refusal to write ``out`` into a `StoreWriteError` that says what to do."""
     try:
         yield
-    except ChorusStoreError:  # an OSError too, perhaps, but of what was read meanwhile
+    except (ChorusStoreError, BrokenPipeError):  # of what was read meanwhile; a reader that has enough
         raise
     except OSError as error:
         raise StoreWriteError(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from chorus_store import schema
 from chorus_store.checks import background, build, counts, files, npz, rows
 from chorus_store.checks.findings import Finding, Outcome, Report, from_error
 from chorus_store.checks.subject import Subject, open_subject
-from chorus_store.errors import ChorusStoreError
+from chorus_store.errors import ChorusStoreError, StoreNotFoundError
 from chorus_store.places import Place
 
 
@@ -99,7 +100,8 @@ def validate(place: Place, deep: bool = False, npz: Place | None = None, progres
     Raises
     ------
     StoreNotFoundError, StoreUnreachableError, SchemaError, MissingPackageError
-        There is nothing that could be checked: not a store, one of another version, a server that does not answer.
+        There is nothing that could be checked: not a store, one of another version, a server that does not answer;
+        or no file at ``npz``.
 
     Examples
     --------
@@ -107,6 +109,8 @@ def validate(place: Place, deep: bool = False, npz: Place | None = None, progres
     >>> report.ok  # doctest: +SKIP
     True
     """
+    if npz is not None and not Path(npz).is_file():
+        raise StoreNotFoundError(f"no file {npz} to compare with {place}; check its path")
     subject = open_subject(place, deep=deep, npz=npz, progress=progress)
     report = Report(subject.place, deep)
     for check in CHECKS:

@@ -177,7 +177,7 @@ def test_unknown_tracks_and_cdfs(store: xr.Dataset, tmp_path: Path):
         store.chorus.percentile(0.5, "CHIP:0001")
     with pytest.raises(TrackNotFoundError, match="nothing looks like it"):
         store.chorus.percentile(0.5, ["?"])
-    with pytest.raises(InputError, match="no typo_cdf"):
+    with pytest.raises(InputError, match="no background 'typo': cdf is one of effect, summary, perbin"):
         store.chorus.percentile(0.5, SIGNED, cdf="typo")
     scalar = chorus_store.open(make_store(tmp_path / "legnet.zarr", 3, perbin=False))
     with pytest.raises(InputError, match=r"no perbin_cdf.*Scalar oracles"):
@@ -241,10 +241,11 @@ def test_a_background_in_memory_is_used_where_it_is(store: xr.Dataset):
 def test_quantile_is_the_inverse_of_percentile(path: Path, p: float, cdf: str, track: str):
     store = chorus_store.open(path)
     lowest = -1 if cdf == "effect" and track.startswith("RNA") else 0
-    value = store.chorus.quantile(p, track, cdf)
     if p < lowest:
-        assert np.isnan(value)
+        with pytest.raises(InputError, match="is no percentile"):
+            store.chorus.quantile(p, track, cdf)
         return
+    value = store.chorus.quantile(p, track, cdf)
     assert value in store[f"{cdf}_cdf"].sel(track=track).values
     reached = store.chorus.percentile(value, track, cdf)
     just_below = store.chorus.percentile(value, track, cdf, method="strict")

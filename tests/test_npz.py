@@ -14,7 +14,7 @@ import pytest
 
 import chorus_store
 from chorus_store import schema
-from chorus_store.errors import CorruptStoreError, StoreNotFoundError, StoreWriteError
+from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError, StoreWriteError
 from chorus_store.layout import CDFS
 from chorus_store.npz import default_path, export_npz, is_current
 from tests.memory import peak_growth
@@ -88,6 +88,14 @@ def test_a_demonstration_goes_elsewhere_by_default(path: Path, tmp_path: Path):
     demo = Path(shutil.copytree(path, tmp_path / "demo.zarr"))
     edit_root(demo, lambda root: root["attributes"].update(demo=True))
     assert default_path(demo) == tmp_path / "enformer_demo_pertrack.npz"
+
+
+def test_an_npz_is_not_exported(path: Path, tmp_path: Path):
+    npz = export_npz(path, tmp_path / "enformer_pertrack.npz", progress=False)
+    for export in (default_path, lambda place: export_npz(place, tmp_path / "out.npz", progress=False)):
+        with pytest.raises(SchemaError, match=r"enformer_pertrack\.npz is an NPZ file already, which needs no export"):
+            export(npz)
+    assert list(tmp_path.iterdir()) == [npz]
 
 
 @pytest.mark.parametrize("limit", [0, 10_000, 100_000])

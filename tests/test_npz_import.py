@@ -170,6 +170,10 @@ def test_the_name_of_the_oracle(tmp_path: Path):
     current = save(tmp_path / "Copy of it.npz", with_current_keys(background()))
     assert default_path(current) == tmp_path / "enformer.zarr"
     assert default_path(current, "sei") == tmp_path / "sei.zarr"
+    config = json.loads(with_current_keys(background())["build_config"].item())
+    told = {"build_config": np.array([json.dumps({**config, "demo": True})])}
+    demo = save(tmp_path / "renamed.npz", {**with_current_keys(background()), **told})
+    assert default_path(demo) == tmp_path / "enformer_demo.zarr", "a demonstration never takes the canonical name"
     seed = save(tmp_path / "legnet_pertrack.npz", with_seed_keys(background()))
     assert default_path(seed) == tmp_path / "legnet.zarr"
     nameless = Path(shutil.copy(seed, tmp_path / "backup.npz"))

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_what_is_missing_stays_missing(store: xr.Dataset, tmp_path: Path):
     assert lines[5].startswith("RNA:00004,inf,1.0,0.0")
 
 
+@pytest.mark.parametrize("text", [".", "n/a", "N/A", "#N/A", "<NA>", "NULL", "null", "None", "NaN", " NA "])
+def test_what_others_write_for_a_missing_value(store: xr.Dataset, tmp_path: Path, text: str):
+    rank_table(store, written(tmp_path, f"track,value\nRNA:00004,{text}\n"), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[1] == f"RNA:00004,{text},,"
+
+
+@pytest.mark.parametrize("text", ["1_0", "١", "0x1", "..", "-"])
+def test_what_is_no_number(store: xr.Dataset, tmp_path: Path, text: str):
+    with pytest.raises(InputError, match=f"line 2: '{re.escape(text)}' is not a number"):
+        rank_table(store, written(tmp_path, f"track,value\nRNA:00004,{text}\n"), tmp_path / "out.csv")
+
+
 def test_identifiers_may_be_spelt_otherwise_and_are_carried_as_they_are(store: xr.Dataset, tmp_path: Path):
     table = written(tmp_path, "id\tx\nRNA_00004\t0.5\nhg38:DNASE:00000:+\t0.5\nRNA:00004:-\t0.5\n")
     with pytest.raises(
@@ -149,6 +162,14 @@ def test_through_pipes(
     [
         ("", "has no column 'track'; its header has nothing"),
         ("track\tscore\n", "has no column 'value'; its header has track, score. Name the columns"),
+        ("track;value\nRNA:00004;1,5\n", "columns seem to be separated by semicolons; separate them by tabs or commas"),
+        ("track value\nRNA:00004 1\n", "columns seem to be separated by spaces; separate"),
+        (
+            "variant\tDNASE:00000\tCHIP:00001\nrs1\t0.1\t0.2\n",
+            "columns that are tracks, DNASE:00000 the first: give it a row for each variant and track, in pandas by "
+            "table.melt(['variant'], var_name='track', value_name='value')",
+        ),
+        ("variant," + ",".join(f"x{i}" for i in range(99)) + "\n", "x7, x8 and 90 more. Name the columns"),
         ("track,track,value\n", "has two columns 'track'"),
         ("track,value,effect_percentile\n", "has a column effect_percentile already; rename it"),
         (

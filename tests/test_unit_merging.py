@@ -87,6 +87,16 @@ def test_the_bytes_of_one_build(
     assert contents(out) == undisturbed
 
 
+def test_how_to_publish_what_the_builder_would_not_find(
+    hosts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.zarr"
+    assert cli.main(["merge", *map(str, hosts), "--out", str(out)]) == 0
+    command = f"python -m builders.tiny --part merge --out {tmp_path}"
+    said = capsys.readouterr().out
+    assert said.endswith(f"\nto publish it: rename {out} to {tmp_path / STORE}, then {command}\n")
+
+
 def test_into_one_of_them(
     inputs: Inputs, hosts: list[Path], undisturbed: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,6 +253,8 @@ def test_the_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert document["findings"][0].keys() == {"check", "array", "tracks", "n", "message", "repair", "severity"}
     assert main(["validate", str(tmp_path / "none.zarr")]) == 2
     assert "there is nothing" in capsys.readouterr().err
+    assert main(["validate", str(store), "--npz", str(tmp_path / "none.npz")]) == 2
+    assert f"no file {tmp_path / 'none.npz'} to compare with" in capsys.readouterr().err
     code = f"from chorus_store.cli import main; raise SystemExit(main(['validate', {str(store)!r}]))"
     plain = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert b"FAIL rows" in plain.stdout

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from tqdm import tqdm
 
-from chorus_store import layout, manifest, opening, origins
+from chorus_store import layout, manifest, naming, opening, origins
 from chorus_store.errors import ChorusStoreError, CorruptStoreError, SchemaError, StoreMismatchError
 from chorus_store.facts import FactStore
 from chorus_store.layout import CDFS
-from chorus_store.npz_file import SUFFIX
 from chorus_store.places import Place, is_url
 
 if TYPE_CHECKING:
@@ -166,8 +165,7 @@ class Subject:
             return Path(self._given_npz)
         if self.folder is None or self.store is None:
             return None
-        name, demo = self.attributes["oracle"]["name"], "_demo" if self.attributes["demo"] else ""
-        beside = self.folder.with_name(f"{name}{demo}{SUFFIX}")
+        beside = self.folder.with_name(naming.npz_name(self.attributes["oracle"]["name"], self.attributes["demo"]))
         return beside if beside.is_file() else None
 
     @property
@@ -193,13 +191,12 @@ class Subject:
             source = shlex.quote(self.attributes["provenance"]["imported"]["name"])
             return f"python -m chorus_store import {source} --out {self.place} --force"
         if self._root and self.folder and (self.folder / layout.SAMPLES).is_dir():
-            name, demo = shlex.quote(self._root["oracle"]["name"]), " --demo" if self._root["demo"] else ""
-            return f"python -m builders.{name}{demo} --part merge --out {self.folder.parent}"
+            return naming.publishing(self._root, self.folder)
         return f"copy {self.place} again, or build it again"
 
     def afresh(self, array: str) -> str:
         """How to make an array of the background again that was published as it is."""
-        if self.again.startswith("python -m builders"):
+        if "python -m builders" in self.again:
             return f"remove {Path(self.place, array)}, then {self.again}"
         return self.again
 
