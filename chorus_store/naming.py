@@ -32,6 +32,11 @@ def npz_name(oracle: str, demo: bool) -> str:
     return f"{stem(oracle, demo)}_pertrack.npz"
 
 
+def with_a_name(path: Path) -> Path:
+    """The path as it is; of ``.`` and ``..``, which are the names of no folder, the whole path."""
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def publishing(root: Mapping[str, Any], path: Path) -> str:
     """How to publish the build at a path, whose builder looks for it by its name.
 
@@ -49,7 +54,7 @@ def publishing(root: Mapping[str, Any], path: Path) -> str:
     >>> publishing({"oracle": {"name": "sei"}, "demo": False}, Path("all/m.zarr"))
     'rename all/m.zarr to all/sei.zarr, then python -m builders.sei --part merge --out all'
     """
-    path = path if path.name not in ("", "..") else path.resolve()
+    path = with_a_name(path)
     oracle, demo = root["oracle"]["name"], root["demo"]
     found = path.with_name(store_name(oracle, demo))
     rename = "" if path == found else f"rename {path} to {found}, then "

@@ -170,7 +170,8 @@ def default_path(store_path: str | os.PathLike[str]) -> Path:
     """
     with opening.open(store_path) as store:
         _require_store(store, store_path)  # the name of the oracle becomes that of a file
-        return Path(store_path).with_name(naming.npz_name(store.attrs["oracle"]["name"], store.attrs["demo"]))
+        name = naming.npz_name(store.attrs["oracle"]["name"], store.attrs["demo"])
+        return naming.with_a_name(Path(store_path)).with_name(name)
 
 
 def _require_store(store: xr.Dataset, place: str | os.PathLike[str]) -> None:

@@ -18,6 +18,7 @@ import psutil
 
 from chorus_store.durable import sync_folder, sync_tree
 from chorus_store.errors import ChorusStoreError, StoreWriteError
+from chorus_store.naming import with_a_name
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -29,7 +30,7 @@ def aside_name(path: Path) -> Path:
 
 def beside(path: Path, suffix: str) -> Path:
     """The name of ``path`` with a suffix; also of ``.``, which is the name of no folder."""
-    whole = path.resolve() if path.name in ("", "..") else path
+    whole = with_a_name(path)
     return whole.with_name(whole.name + suffix)
 
 

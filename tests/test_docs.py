@@ -132,6 +132,7 @@ def example_org(demo: Path, site: Site, bucket: Bucket, monkeypatch: pytest.Monk
     return site.add(store).removesuffix(f"/{store.name}")
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")  # Zarr, of what xarray asks it for
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks_run(
     document: Path, demo: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

@@ -189,7 +189,7 @@ def test_metadata_of_an_array_of_another_form(path: Path, array: dict[str, Any])
 def test_an_npz_file_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = npz_files.save(tmp_path / "sei_pertrack.npz", npz_files.background())
     assert main(["export", str(file)]) == console.EXIT_ERROR
-    assert "no store but an NPZ file" in capsys.readouterr().err
+    assert "is an NPZ file already" in capsys.readouterr().err
 
 
 def test_the_name_of_an_oracle_is_no_path(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

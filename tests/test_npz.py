@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import chorus_store
-from chorus_store import schema
+from chorus_store import cli, schema
 from chorus_store.errors import CorruptStoreError, SchemaError, StoreNotFoundError, StoreWriteError
 from chorus_store.layout import CDFS
 from chorus_store.npz import default_path, export_npz, is_current
@@ -81,6 +81,15 @@ def test_whether_a_file_is_of_this_background(path: Path, tmp_path: Path):
     assert not is_current(path, tmp_path / "none.npz")
     out.write_bytes(out.read_bytes()[:-9])
     assert not is_current(path, out)
+
+
+def test_from_inside_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(make_store(tmp_path / "enformer.zarr", 3))
+    assert cli.main(["export", "."]) == 0
+    assert (tmp_path / "enformer_pertrack.npz").is_file()
+    capsys.readouterr()
+    assert cli.main(["validate", "."]) == 0
+    assert "valid" in capsys.readouterr().out
 
 
 def test_a_demonstration_goes_elsewhere_by_default(path: Path, tmp_path: Path):

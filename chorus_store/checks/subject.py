@@ -165,7 +165,8 @@ class Subject:
             return Path(self._given_npz)
         if self.folder is None or self.store is None:
             return None
-        beside = self.folder.with_name(naming.npz_name(self.attributes["oracle"]["name"], self.attributes["demo"]))
+        name = naming.npz_name(self.attributes["oracle"]["name"], self.attributes["demo"])
+        beside = naming.with_a_name(self.folder).with_name(name)
         return beside if beside.is_file() else None
 
     @property
