@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn(store: xr.Dataset):
         store.chorus.plot()
     with pytest.raises(TrackNotFoundError, match="near matches"):
         store.chorus.plot("CHIP:0001")
-    with pytest.raises(InputError, match="no nothing_cdf"):
+    with pytest.raises(InputError, match="no background 'nothing'"):
         store.chorus.plot(UNSIGNED, "nothing")
     assert not plt.get_fignums(), "no empty figure is left"
 
