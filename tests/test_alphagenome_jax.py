@@ -202,7 +202,9 @@ def test_tracks_must_be_those_of_the_package(
 def test_what_this_backend_has_not(metadata: Path) -> None:
     with pytest.raises(InputError, match="fp32 and bf16, not 'tf32'"):
         small(metadata, precision="tf32")
-    for device in ("cuda:3", "cpu:1000", "abacus", "cpu:x"):
+    with pytest.raises(InputError, match="'cpu:x' names no device"):
+        small(metadata, device="cpu:x")
+    for device in ("cuda:3", "cpu:1000", "abacus"):
         with pytest.raises(BackendUnavailableError, match=f"no device '{device}' here; there is .*cpu"):
             small(metadata, device=device)
 
