@@ -184,7 +184,9 @@ class AlphaGenome(hk.Module):
 def install(patch: pytest.MonkeyPatch, outputs: AlphaGenomeOutputMetadata) -> None:
     """Let the original's imports find this, and the backend be imported anew."""
     for name in ("alphagenome_jax", "alphagenome_original"):
-        patch.delitem(sys.modules, f"builders.{name}", raising=False)
+        # Set before it is deleted: so what is imported meanwhile is forgotten again, also where nothing was before.
+        patch.setitem(sys.modules, f"builders.{name}", None)  # type: ignore[arg-type]
+        del sys.modules[f"builders.{name}"]
     found: dict[str, dict[str, Any]] = {
         "alphagenome.models.dna_model": {"Organism": Organism},
         "alphagenome_research.model.embeddings": {"Embeddings": Embeddings},
