@@ -147,10 +147,10 @@ def check_bins(oracle: Oracle, seed: int = 0, size: int = 8, rtol: float = 1e-4)
     for head in _binned(oracle):
         wanted = np.random.default_rng(seed).permutation(head.n_bins)[:size]
         rows = np.flatnonzero(oracle.tracks.head == head.name)
-        together = reduced(oracle, codes, _bins_everywhere(oracle, head, wanted, 1)).bins
+        asked = _bins_everywhere(oracle, head, wanted, 1)
+        together = reduced(oracle, codes, asked).bins
         # One bin of every copy of the sequence.
-        single = {r: table.T for r, table in _bins_everywhere(oracle, head, wanted, 1).items()}
-        apart = reduced(oracle, np.repeat(codes, len(wanted), axis=0), single).bins
+        apart = reduced(oracle, np.repeat(codes, len(wanted), axis=0), {r: table.T for r, table in asked.items()}).bins
         if together is None or apart is None:
             findings.append(f"head {head.name}: bins were asked for and none came")
         elif not (difference := _relative(together[0][:, rows], apart[:, 0][:, rows])) <= rtol:
