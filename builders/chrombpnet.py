@@ -97,7 +97,8 @@ class ChromBPNet(Oracle):
         """``--add``, ``--only`` and ``--size``."""
         options.add_argument(
             "--add", action="append", default=[], metavar="ASSAY:CELL=FILE",
-            help="one more model, beside those of --tracks and those that the store has (FILE: - with random weights)",
+            help="one more model, beside those of --tracks and those that the store has; to be repeated "
+            "(FILE is - where weights are random)",
         )  # fmt: skip
         options.add_argument(
             "--only", action="append", default=[], metavar="NAME",
